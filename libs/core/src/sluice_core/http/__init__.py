@@ -1,0 +1,1 @@
+"""The shell around every HTTP door: envelope, base path, body limits, admin port, server."""

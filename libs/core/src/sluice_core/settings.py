@@ -1,0 +1,190 @@
+"""What a service can be told from outside, by environment variables and mounted secrets.
+
+Shared variables are ``SLUICE_<X>``, those of one service ``SLUICE_<SERVICE>_<X>``. A secret may lie in a file instead:
+``SLUICE_REGISTRY_DATABASE_URL_FILE=/run/secrets/url`` is read when ``SLUICE_REGISTRY_DATABASE_URL`` is not set.
+"""
+
+import os
+import re
+from datetime import UTC, timedelta, tzinfo
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+__all__ = ["Duration", "ServiceSettings", "Shared", "duration_text", "parse_duration", "service_config"]
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+
+
+def parse_duration(value: object) -> object:
+    """Turn ``90s``, ``5m``, ``1.5h``, ``2d`` or a bare number of seconds into a `~datetime.timedelta`.
+
+    Raises
+    ------
+    ValueError
+        When a text is none of these.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return value
+    if isinstance(value, int | float):
+        return timedelta(seconds=value)
+    match = _DURATION.fullmatch(value.strip().lower())
+    if match is None:
+        raise ValueError("a duration is written like 90s, 5m, 1h or 2d")
+    return timedelta(seconds=float(match[1]) * _UNITS[match[2] or "s"])
+
+
+def duration_text(value: timedelta) -> str:
+    """Write a duration in the largest unit that divides it: ``5m``, not ``300s``."""
+    seconds = value.total_seconds()
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _UNITS[unit] == 0:
+            return f"{int(seconds / _UNITS[unit])}{unit}"
+    return f"{seconds:g}s"
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(duration_text)]
+"""A `~datetime.timedelta` that is written ``5m``, ``90s``, ``1h``, ``2d`` or in seconds."""
+
+
+def _comma_separated(value: object) -> object:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Secrets from the files that ``<VARIABLE>_FILE`` names, as Kubernetes and Docker mount them."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        if field.annotation is not SecretStr and SecretStr not in get_args(field.annotation):
+            return None, field_name, False
+        variable = f"{self.config.get('env_prefix', '')}{field_name}_FILE".upper()
+        path = os.environ.get(variable)
+        if not path:
+            return None, field_name, False
+        try:
+            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+        except OSError as exc:
+            raise SettingsError(f"{variable}: {exc.strerror}: {path}") from exc
+
+    def __call__(self) -> dict[str, Any]:
+        values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class _Settings(BaseSettings):
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _SecretFiles(settings_cls)
+
+
+class Shared(_Settings):
+    """What all services of one installation have in common (``SLUICE_<X>``)."""
+
+    model_config = SettingsConfigDict(env_prefix="SLUICE_", frozen=True, extra="ignore")
+
+    nats_url: SecretStr = Field(
+        SecretStr("nats://localhost:4222"), description="NATS server to join, user and password included."
+    )
+    timezone: str = Field(
+        "UTC", description="Zone of the date-times in answers, and of naive date-times in requests (IANA name)."
+    )
+    anonymous_read: bool = Field(True, description="Whether resources can be read without a token.")
+    base_path: str = Field("", description="Prefix before every path, such as /swf-monitor.")
+    public_url: str = Field(
+        "", description="How clients reach the platform, prefix included; when empty the Host header of each request."
+    )
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_comma_separated)] = (
+        Field((), description="Networks of proxies whose X-Forwarded-For is believed by rate limits (comma separated).")
+    )
+    peer_url: str = Field(
+        "http://sluice-{service}:8000", description="Where services find each other; {service} is replaced."
+    )
+    service_token: SecretStr | None = Field(
+        None, description="Token for questions to other services that no caller's token can be passed on with."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    start_timeout: Duration = Field(
+        timedelta(minutes=1), description="How long a starting service waits for PostgreSQL before it gives up."
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_exists(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError(f"{name!r} is not a time zone")
+        return name
+
+    @field_validator("base_path")
+    @classmethod
+    def _normalise_prefix(cls, prefix: str) -> str:
+        prefix = "/".join(part for part in prefix.strip().split("/") if part)
+        if not re.fullmatch(r"[A-Za-z0-9._~/-]*", prefix) or {".", ".."} & set(prefix.split("/")):
+            raise ValueError("a base path consists of letters, digits and ._~- between slashes")
+        return f"/{prefix}" if prefix else ""
+
+    @field_validator("public_url")
+    @classmethod
+    def _absolute(cls, url: str) -> str:
+        if url and not re.fullmatch(r"https?://[^/?#\s]+[^?#\s]*", url):
+            raise ValueError("a public URL is absolute: https://host/prefix")
+        return url.rstrip("/")
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, level: object) -> object:
+        return level.lower() if isinstance(level, str) else level
+
+    @property
+    def zone(self) -> tzinfo:
+        """The server zone; `datetime.UTC` itself for ``UTC``."""
+        return UTC if self.timezone == "UTC" else ZoneInfo(self.timezone)
+
+    def peer(self, service: str) -> str:
+        """Return the base URL under which a service asks another one."""
+        return self.peer_url.replace("{service}", service).rstrip("/")
+
+
+class ServiceSettings(_Settings):
+    """What every service needs of its own; a service adds its knobs in a subclass.
+
+    Examples
+    --------
+    >>> class Settings(ServiceSettings):
+    ...     model_config = service_config("logs")
+    """
+
+    shared: Shared = Field(default_factory=Shared, description="What all services have in common.")
+    database_url: SecretStr = Field(description="PostgreSQL URL of the service's own database, password included.")
+    pool_size: int = Field(8, ge=1, description="Database connections, and as many worker threads.")
+
+    @field_validator("database_url")
+    @classmethod
+    def _name_the_driver(cls, url: SecretStr) -> SecretStr:
+        # The secret of an operator says postgresql://, which SQLAlchemy 2.1 takes for psycopg 3.
+        return SecretStr(re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", url.get_secret_value()))
+
+
+def service_config(service: str) -> SettingsConfigDict:
+    """Return the ``model_config`` of a service's settings: variables ``SLUICE_<SERVICE>_<X>``."""
+    return SettingsConfigDict(env_prefix=f"SLUICE_{service.upper()}_", frozen=True, extra="ignore")
