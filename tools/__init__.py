@@ -1,0 +1,1 @@
+"""Scripts behind ``./task``: no part of the platform."""
