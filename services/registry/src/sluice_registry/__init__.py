@@ -1,0 +1,1 @@
+"""Agents, heartbeats, namespaces, counters, workers and tokens."""
