@@ -1,6 +1,6 @@
 """PostgreSQL: one engine a service, transactions, migrations."""
 
-from .engine import Database, DatabaseAway, after_commit
-from .migrate import SchemaOutdated, migrate, require_current
+from sluice_core.database.engine import Database, DatabaseAway, after_commit
+from sluice_core.database.migrate import SchemaOutdated, migrate, require_current
 
 __all__ = ["Database", "DatabaseAway", "SchemaOutdated", "after_commit", "migrate", "require_current"]

@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from .engine import Database
+from sluice_core.database.engine import Database
 
 __all__ = ["SchemaOutdated", "migrate", "require_current"]
 

@@ -1,0 +1,46 @@
+"""The wire format of the original, once: declared resources and endpoints behind one door (contract 2)."""
+
+from sluice_core.rest.door import Door
+from sluice_core.rest.errors import ApiError, Invalid
+from sluice_core.rest.fields import (
+    Boolean,
+    Choice,
+    DateTime,
+    Field,
+    FieldError,
+    Float,
+    ForeignKey,
+    Integer,
+    Ip,
+    Json,
+    Text,
+    Url,
+    Uuid,
+)
+from sluice_core.rest.request import Reply, Request
+from sluice_core.rest.resource import Change, Endpoint, Filter, Resource
+
+__all__ = [
+    "ApiError",
+    "Boolean",
+    "Change",
+    "Choice",
+    "DateTime",
+    "Door",
+    "Endpoint",
+    "Field",
+    "FieldError",
+    "Filter",
+    "Float",
+    "ForeignKey",
+    "Integer",
+    "Invalid",
+    "Ip",
+    "Json",
+    "Reply",
+    "Request",
+    "Resource",
+    "Text",
+    "Url",
+    "Uuid",
+]

@@ -1,0 +1,147 @@
+"""Lists: all rows as a chain of key-ordered pages, or one page with cursors (contract 2.2, decision 7)."""
+
+import base64
+import json
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, tzinfo
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import ColumnElement
+
+from sluice_core.database import Database
+from sluice_core.rest.errors import Invalid
+from sluice_core.rest.fields import FieldError, Integer
+from sluice_core.rest.resource import Resource, Row
+from sluice_core.rest.store import ResourceStore
+
+__all__ = ["Listing"]
+
+# Rows of one page of a complete list. Small enough that a reader who never drains its socket holds some 100 kB.
+PAGE = 500
+MOST = 10_000
+LIMIT = Integer("limit", minimum=1, maximum=MOST)
+
+Where = list[ColumnElement[bool]]
+
+
+class Listing:
+    """Reads of many rows of one resource."""
+
+    def __init__(self, resource: Resource, store: ResourceStore, database: Database, zone: tzinfo) -> None:
+        self.resource = resource
+        self._store = store
+        self._database = database
+        self._zone = zone
+
+    def where(self, query: Mapping[str, str]) -> Where:
+        """Turn query parameters into conditions; unknown ones and empty ones are ignored.
+
+        Raises
+        ------
+        Invalid
+            Values that their filters cannot read, by parameter.
+        """
+        errors: dict[str, list[str]] = {}
+        conditions: Where = []
+        for each in self.resource.filtering:
+            raw = query.get(each.name)
+            if not raw:
+                continue
+            try:
+                value = each.field.filter_value(raw, self._zone)
+                conditions.append(each.clause(self.resource.table.c, value))
+            except FieldError as exc:
+                errors[each.name] = list(exc.args)
+        if errors:
+            raise Invalid(errors)
+        return conditions
+
+    def first(self, where: Where) -> list[Row]:
+        """Return the rows that a list starts with; blocks."""
+        return self._database.read(lambda connection: self._store.page(connection, where, PAGE))
+
+    async def chain(self, where: Where, page: list[Row]) -> AsyncIterator[bytes]:
+        """Yield a JSON array piece by piece, each page read by itself.
+
+        No connection is held between pages, so a reader may be as slow as it likes. The newest key of the start
+        bounds the whole, so the end is reached however fast rows are added.
+
+        Parameters
+        ----------
+        where
+            Conditions.
+        page
+            The first page, as `first` returned it.
+        """
+        bounded = [*where, await self._database.run(self._bound)]
+        separator = b"["
+        while page:
+            yield separator + msgspec.json.encode(page)[1:-1]
+            separator = b","
+            if len(page) < PAGE:
+                break
+            page = await self._database.run(self._following, bounded, self._position(page[-1]))
+        yield b"]"
+
+    def limited(self, query: Mapping[str, str], where: Where) -> tuple[dict[str, Any], str | None, str | None]:
+        """Return one page of ``?limit=``; blocks.
+
+        Returns
+        -------
+        tuple
+            ``count`` and ``results``, and the query strings of the next and the previous page or None.
+
+        Raises
+        ------
+        Invalid
+            A bad ``limit`` or ``cursor``, or an ``offset``.
+        """
+        if "offset" in query:
+            raise Invalid({"offset": ["Pages are not numbered: follow `next`."]})
+        try:
+            limit = LIMIT.convert(query["limit"], self._zone)
+        except FieldError as exc:
+            raise Invalid({"limit": list(exc.args)}) from None
+        backwards, position = self._read_cursor(query.get("cursor", ""))
+        counted = self.resource.count or query.get("count", "").lower() == "true"
+
+        def work(connection: Any) -> tuple[int | None, list[Row]]:
+            count = self._store.count(connection, where) if counted else None
+            rows = self._store.page(connection, where, limit + 1, after=position, backwards=backwards)
+            return count, rows
+
+        count, rows = self._database.read(work)
+        more, rows = len(rows) > limit, rows[:limit]
+        if backwards:
+            rows.reverse()
+        after = self._cursor(query, "n", rows[-1]) if rows and (more or backwards) else None
+        before = self._cursor(query, "p", rows[0]) if rows and (more if backwards else position is not None) else None
+        return {"count": count, "results": rows}, after, before
+
+    def _bound(self) -> ColumnElement[bool]:
+        return self._database.read(self._store.up_to_newest)
+
+    def _following(self, where: Where, position: list[Any]) -> list[Row]:
+        return self._database.read(lambda connection: self._store.page(connection, where, PAGE, after=position))
+
+    def _position(self, row: Row) -> list[Any]:
+        return [row[field.name] for field, _ in self.resource.sorting]
+
+    def _cursor(self, query: Mapping[str, str], direction: str, row: Row) -> str:
+        position = [str(each) if isinstance(each, UUID | datetime) else each for each in self._position(row)]
+        cursor = base64.urlsafe_b64encode(json.dumps([direction, *position]).encode()).decode()
+        return urlencode({**query, "cursor": cursor})
+
+    def _read_cursor(self, cursor: str) -> tuple[bool, list[Any] | None]:
+        if not cursor:
+            return False, None
+        fields = [field for field, _ in self.resource.sorting]
+        try:
+            direction, *position = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+            values = [field.convert(each, self._zone) for field, each in zip(fields, position, strict=True)]
+        except (ValueError, TypeError, FieldError, RecursionError):
+            raise Invalid({"cursor": ["Follow `next` and `previous` as they were given."]}) from None
+        return direction == "p", values

@@ -1,0 +1,163 @@
+"""Create, read, replace, change and delete one row: what the door asks for, in one worker thread each."""
+
+from collections.abc import Callable
+from datetime import tzinfo
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from sluice_core.database import Database
+from sluice_core.rest import validate
+from sluice_core.rest.errors import Invalid, not_found
+from sluice_core.rest.fields import FieldError
+from sluice_core.rest.resource import Change, Resource, Row
+from sluice_core.rest.store import ResourceStore
+
+__all__ = ["Operations"]
+
+Parse = Callable[[], Any]
+
+
+class Operations:
+    """What can be done to the rows of one resource; every method blocks."""
+
+    def __init__(self, resource: Resource, database: Database, zone: tzinfo) -> None:
+        self.resource = resource
+        self.store = ResourceStore(resource)
+        self._database = database
+        self._zone = zone
+
+    def create(self, parse: Parse) -> Row:
+        """Store a new row.
+
+        Parameters
+        ----------
+        parse
+            Returns the body.
+
+        Raises
+        ------
+        ApiError
+            The body cannot be parsed, or is not valid, or a unique value is taken.
+        """
+        data = validate.mapping(parse())
+        values, errors = validate.created(self.resource, data, self._zone)
+        if errors:
+            found = self._database.read(lambda connection: self.store.objections(connection, values, data))
+            raise Invalid(self._sorted({**found, **errors}))
+
+        def work(connection: Connection) -> Row:
+            row = self.store.insert(connection, values)
+            self._changed(connection, Change("created", None, row))
+            return row
+
+        return self._write(work, values, data, None)
+
+    def read(self, text: str) -> Row:
+        """Return one row by the key in the path.
+
+        Raises
+        ------
+        ApiError
+            404: there is none, or the text cannot be a key.
+        """
+        key = self.key(text)
+        row = self._database.read(lambda connection: self.store.get(connection, key))
+        if row is None:
+            raise not_found(self.resource.model)
+        return row
+
+    def change(self, text: str, parse: Parse, *, partial: bool) -> Row:
+        """Write the given keys of one row and no others.
+
+        Parameters
+        ----------
+        text
+            The key in the path.
+        parse
+            Returns the body; called once the row is found (contract 18.10).
+        partial
+            PATCH; PUT insists on all required keys.
+
+        Raises
+        ------
+        ApiError
+            404, or 400 as `create`.
+        """
+        key = self.key(text)
+        values: dict[str, Any] = {}
+        data: Any = {}
+
+        def work(connection: Connection) -> Row:
+            nonlocal values, data
+            before = self.store.get(connection, key, lock=True)
+            if before is None:
+                raise not_found(self.resource.model)
+            data = validate.mapping(parse())
+            values, errors = validate.changed(self.resource, data, self._zone, partial=partial)
+            own = self.resource.field(self.resource.key)
+            if own.column in values and values.pop(own.column) != before[own.name]:
+                errors.setdefault(own.name, []).append("This field is the key of the row and cannot be changed.")
+            if errors:
+                found = self.store.objections(connection, values, data, key)
+                raise Invalid(self._sorted({**found, **errors}))
+            row = self.store.update(connection, key, values)
+            assert row is not None
+            self._changed(connection, Change("updated", before, row))
+            return row
+
+        return self._write(work, lambda: values, lambda: data, key)
+
+    def delete(self, text: str) -> None:
+        """Remove one row.
+
+        Raises
+        ------
+        ApiError
+            404: there is none.
+        """
+        key = self.key(text)
+
+        def work(connection: Connection) -> None:
+            row = self.store.delete(connection, key)
+            if row is None:
+                raise not_found(self.resource.model)
+            self._changed(connection, Change("deleted", row, None))
+
+        self._database.transact(work)
+
+    def key(self, text: str) -> Any:
+        """Turn a segment of the path into a key.
+
+        Raises
+        ------
+        ApiError
+            404, as no row can have that key (contract 2.6, 18.6).
+        """
+        try:
+            return self.resource.field(self.resource.key).convert(text, self._zone)
+        except FieldError as exc:
+            beyond = str(exc.args[0]).startswith("Ensure this value")
+            raise not_found(self.resource.model if beyond else None) from None
+
+    def _write(self, work: Callable[[Connection], Row], values: Any, data: Any, key: Any) -> Row:
+        try:
+            return self._database.transact(work)
+        except IntegrityError as exc:
+            given, columns = (data() if callable(data) else data), (values() if callable(values) else values)
+            found = self._database.read(lambda c: self.store.objections(c, columns, given, key))
+            # What stood in the way may be gone again; the client may then simply repeat the request.
+            raise Invalid(found or {"non_field_errors": ["The row conflicts with another one."]}) from exc
+        except DBAPIError as exc:
+            if str(getattr(exc.orig, "pgcode", "")).startswith(("22", "54")):
+                raise Invalid({"non_field_errors": ["A value cannot be stored."]}) from exc
+            raise
+
+    def _changed(self, connection: Connection, change: Change) -> None:
+        if self.resource.on_change is not None:
+            self.resource.on_change(connection, change)
+
+    def _sorted(self, errors: dict[str, list[str]]) -> dict[str, list[str]]:
+        known = [*self.resource.by_name, "non_field_errors"]
+        return {name: errors[name] for name in known if name in errors}

@@ -1,0 +1,116 @@
+"""A request and an answer, as handlers see them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+from starlette.types import Receive, Scope
+
+from sluice_core.auth import Identity
+from sluice_core.http import absolute_url, read_body
+from sluice_core.rest.body import parse
+
+__all__ = ["JSON", "Reply", "Request"]
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer.
+
+    Attributes
+    ----------
+    status
+        HTTP status.
+    content
+        Bytes are sent as they are; anything else is encoded as JSON.
+    headers
+        Further headers.
+    media_type
+        ``Content-Type``.
+    """
+
+    status: int
+    content: Any = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    media_type: str = JSON
+
+    @property
+    def body(self) -> bytes:
+        """The content, encoded."""
+        return self.content if isinstance(self.content, bytes) else msgspec.json.encode(self.content)
+
+
+class Request:
+    """One HTTP request.
+
+    Attributes
+    ----------
+    identity
+        Who calls; None where no credential was needed and none was given.
+    arguments
+        Values of the placeholders of the endpoint's path.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, *, body_limit: int) -> None:
+        self.scope = scope
+        self.identity: Identity | None = None
+        self.arguments: Mapping[str, str] = {}
+        self.body_limit = body_limit
+        self._receive = receive
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        method: str = self.scope["method"]
+        return method
+
+    @property
+    def raw_headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """The headers as they came, names in lower case."""
+        headers: Sequence[tuple[bytes, bytes]] = self.scope["headers"]
+        return headers
+
+    def header(self, name: str) -> str:
+        """Return a header, or the empty string."""
+        wanted = name.encode()
+        for key, value in self.scope["headers"]:
+            if key == wanted:
+                text: str = value.decode("latin-1")
+                return text
+        return ""
+
+    @cached_property
+    def query(self) -> dict[str, str]:
+        """The query parameters; of a repeated one the last."""
+        raw: bytes = self.scope["query_string"]
+        if not raw:
+            return {}
+        return {name: values[-1] for name, values in parse_qs(raw.decode("latin-1"), keep_blank_values=True).items()}
+
+    async def body(self) -> bytes:
+        """Read the body.
+
+        Raises
+        ------
+        sluice_core.http.BodyTooLarge
+            It is longer than the limit of the path.
+        """
+        return await read_body(self.scope, self._receive, self.body_limit)
+
+    async def data(self) -> Any:
+        """Read and parse the body; see `sluice_core.rest.body.parse`."""
+        return parse(self.header("content-type"), await self.body())
+
+    async def disconnected(self) -> None:
+        """Wait until the client is gone."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    def url(self, path: str) -> str:
+        """Return the absolute URL of a path of this deployment, prefix included."""
+        return absolute_url(self.scope, path)

@@ -1,0 +1,198 @@
+"""What a service declares: resources whose file reads like the contract's table, and single endpoints."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import ColumnElement, Connection, Table
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
+
+from sluice_core.rest.fields import Field, ForeignKey
+
+if TYPE_CHECKING:
+    from sluice_core.rest.request import Reply, Request
+
+__all__ = ["BODY_LIMIT", "Change", "Endpoint", "Filter", "Resource"]
+
+# Bytes of one record (decision 3).
+BODY_LIMIT = 4 * 2**20
+
+Row = dict[str, Any]
+Columns = ReadOnlyColumnCollection[str, Any]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A query parameter that narrows a list.
+
+    Attributes
+    ----------
+    name
+        The parameter.
+    kind
+        What its text is read as; a kind of field, or one with limits of its own.
+    clause
+        Condition from the table's columns and the value.
+    """
+
+    name: str
+    kind: type[Field] | Field
+    clause: Callable[[Columns, Any], ColumnElement[bool]]
+
+    @cached_property
+    def field(self) -> Field:
+        """The kind as a field of the filter's name."""
+        return self.kind if isinstance(self.kind, Field) else self.kind(self.name)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a write did to one row; the rows are as on the wire, before encoding.
+
+    Attributes
+    ----------
+    kind
+        What happened.
+    before, after
+        None where there was, or is, no row.
+    """
+
+    kind: Literal["created", "updated", "deleted"]
+    before: Row | None
+    after: Row | None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Resource:
+    """One resource of the API: list, create, read, replace, change, delete, describe (contract 2).
+
+    Attributes
+    ----------
+    name
+        Its place in the path.
+    model
+        Class name in ``No {model} matches the given query.``
+    label
+        Its name in ``{label} with this {field} already exists.``
+    table
+        Where the rows are; constraints and cascades are the table's.
+    fields
+        In the order of the contract's table, which is the order on the wire.
+    key
+        Name of the field that the path holds.
+    write
+        Scope for every method that changes something.
+    create
+        Scope for POST where it differs.
+    create_open
+        POST looks at no credential at all.
+    read_open
+        Whether reads need no credential; None: as the deployment says (decision 1).
+    unique_together
+        Groups of fields of which no two rows share all values.
+    order
+        Fields that a list is ordered by, ``-`` for descending; the key always comes last.
+    filters
+        Names of fields (compared for equality) and further filters.
+    count
+        Whether ``?limit=`` answers count unasked (decision 7: not for logs).
+    on_change
+        Called in the transaction of each write.
+    prefix
+        What stands before the name.
+    description
+        A sentence for OPTIONS and OpenAPI.
+    """
+
+    name: str = field(kw_only=False)
+    model: str
+    label: str
+    table: Table
+    fields: tuple[Field, ...]
+    key: str
+    write: str
+    create: str | None = None
+    create_open: bool = False
+    read_open: bool | None = None
+    unique_together: tuple[tuple[str, ...], ...] = ()
+    order: tuple[str, ...] = ()
+    filters: tuple[str | Filter, ...] = ()
+    count: bool = True
+    on_change: Callable[[Connection, Change], None] | None = None
+    prefix: str = "/api"
+    description: str = ""
+    body_limit: int = BODY_LIMIT
+
+    @property
+    def path(self) -> str:
+        """URL of the list, without the deployment's prefix."""
+        return f"{self.prefix}/{self.name}/"
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Field]:
+        """The fields by their names."""
+        return {each.name: each for each in self.fields}
+
+    def field(self, name: str) -> Field:
+        """Return a field by its name."""
+        return self.by_name[name]
+
+    @cached_property
+    def writable(self) -> tuple[Field, ...]:
+        """What clients may set."""
+        return tuple(each for each in self.fields if each.writable)
+
+    @cached_property
+    def sorting(self) -> tuple[tuple[Field, bool], ...]:
+        """Fields of the order and whether each descends; the last one is the key, so the order is total."""
+        named = [(self.field(each.removeprefix("-")), each.startswith("-")) for each in self.order]
+        if not named or named[-1][0].name != self.key:
+            named.append((self.field(self.key), bool(named) and named[-1][1]))
+        return tuple(named)
+
+    @cached_property
+    def filtering(self) -> tuple[Filter, ...]:
+        """All filters, those by the name of a field spelled out."""
+        return tuple(each if isinstance(each, Filter) else self._equality(each) for each in self.filters)
+
+    def _equality(self, name: str) -> Filter:
+        found = self.field(name)
+        if isinstance(found, ForeignKey) and found.slug:
+            raise ValueError(f"{self.name}: a filter by {name} needs a clause of its own")
+        return Filter(name, found, lambda columns, value: columns[found.column] == value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """One path that is no resource.
+
+    Attributes
+    ----------
+    path
+        Ends with a slash; ``{name}`` stands for one segment.
+    methods
+        Handler of each method.
+    auth
+        ``session``: a missing or bad credential is 403; ``token``: 401 with a challenge; ``open``: none is needed,
+        a bad one is refused; ``ignored``: credentials are not looked at.
+    scope
+        What the caller must hold.
+    openapi
+        Operation object of each method, in lower case.
+    body_limit
+        Bytes.
+    """
+
+    path: str = field(kw_only=False)
+    methods: Mapping[str, "Callable[[Request], Awaitable[Reply]]"] = field(kw_only=False)
+    auth: Literal["session", "token", "open", "ignored"]
+    scope: str | None = None
+    openapi: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    body_limit: int = BODY_LIMIT
+
+    @cached_property
+    def allow(self) -> str:
+        """The ``Allow`` header."""
+        methods: Sequence[str] = [*self.methods, *(["HEAD"] if "GET" in self.methods else []), "OPTIONS"]
+        return ", ".join(methods)

@@ -1,0 +1,222 @@
+"""The only place of the rest layer with SQL: one resource's rows."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy import literal as sql_literal
+
+from sluice_core.rest.fields import ForeignKey
+from sluice_core.rest.resource import Resource, Row
+
+__all__ = ["ResourceStore"]
+
+Errors = dict[str, list[str]]
+
+
+class ResourceStore:
+    """Statements of one resource, built once.
+
+    Never commits; whoever opened the connection does.
+    """
+
+    def __init__(self, resource: Resource) -> None:
+        self.resource = resource
+        table = resource.table
+        self._key: ColumnElement[Any] = table.c[resource.field(resource.key).column]
+        self.names = tuple(each.name for each in resource.fields)
+        # A relation that is sent by another field than the key is looked up in the same statement.
+        self._columns = [
+            self._slug_of(each).label(each.name)
+            if isinstance(each, ForeignKey) and each.slug
+            else table.c[each.column].label(each.name)
+            for each in resource.fields
+        ]
+        self._auto = {each.column: each.auto for each in resource.fields if each.auto}
+        self._slugs = {each.column: each for each in resource.fields if isinstance(each, ForeignKey) and each.slug}
+        self._get = select(*self._columns).where(self._key == bindparam("_key"))
+        self._lock = self._get.with_for_update(of=table)
+        self._delete = delete(table).where(self._key == bindparam("_key")).returning(*self._columns)
+        self._insert = lru_cache(8)(self._build_insert)
+        self._update = lru_cache(256)(self._build_update)
+
+    def get(self, connection: Connection, key: Any, *, lock: bool = False) -> Row | None:
+        """Return one row; with ``lock`` nobody else changes it until the transaction ends."""
+        return self._one(connection, self._lock if lock else self._get, {"_key": key})
+
+    def insert(self, connection: Connection, values: Mapping[str, Any]) -> Row:
+        """Store a new row and return it.
+
+        Raises
+        ------
+        sqlalchemy.exc.IntegrityError
+            A unique value is taken, or a relation leads nowhere.
+        """
+        row = self._one(connection, self._insert(tuple(values)), values)
+        assert row is not None
+        return row
+
+    def update(self, connection: Connection, key: Any, values: Mapping[str, Any]) -> Row | None:
+        """Write the given columns, no others, and return the row; None if it is gone."""
+        statement = self._update(tuple(values))
+        if statement is None:
+            return self.get(connection, key)
+        return self._one(connection, statement, {**values, "_key": key})
+
+    def delete(self, connection: Connection, key: Any) -> Row | None:
+        """Remove one row, and what the table's constraints remove with it; return what it was."""
+        return self._one(connection, self._delete, {"_key": key})
+
+    def page(
+        self,
+        connection: Connection,
+        where: Sequence[ColumnElement[bool]],
+        limit: int,
+        *,
+        after: Sequence[Any] | None = None,
+        backwards: bool = False,
+    ) -> list[Row]:
+        """Return rows in the resource's order.
+
+        Parameters
+        ----------
+        where
+            Conditions.
+        limit
+            How many at the most.
+        after
+            Values of the order's fields; rows beyond them.
+        backwards
+            Go against the order: the rows nearest to ``after`` on its other side, nearest first.
+        """
+        order = [(self.resource.table.c[each.column], down != backwards) for each, down in self.resource.sorting]
+        statement = select(*self._columns).where(*where)
+        if after is not None:
+            statement = statement.where(_beyond(order, after))
+        statement = statement.order_by(*(column.desc() if down else column.asc() for column, down in order))
+        return [dict(row) for row in connection.execute(statement.limit(limit)).mappings()]
+
+    def up_to_newest(self, connection: Connection) -> ColumnElement[bool]:
+        """Return the condition that leaves out rows with a key beyond the newest one of now."""
+        newest = connection.execute(select(self._key).order_by(self._key.desc()).limit(1)).scalar()
+        return self._key <= newest
+
+    def count(self, connection: Connection, where: Sequence[ColumnElement[bool]]) -> int:
+        """Count the rows that satisfy the conditions."""
+        return connection.execute(select(func.count()).select_from(self.resource.table).where(*where)).scalar_one()
+
+    def objections(
+        self, connection: Connection, values: Mapping[str, Any], given: Mapping[str, Any], key: Any = None
+    ) -> Errors:
+        """Say which of the values the rows of this and other tables forbid (contract 2.6).
+
+        Parameters
+        ----------
+        values
+            Columns about to be written.
+        given
+            What the client sent, for the messages.
+        key
+            The row about to be changed, which does not stand in its own way.
+        """
+        table, resource = self.resource.table, self.resource
+        others = [] if key is None else [self._key != key]
+        errors: Errors = {}
+        for each in resource.fields:
+            value = values.get(each.column)
+            if value is None:
+                continue
+            taken = [table.c[each.column] == value, *others]
+            if each.unique and self._exists(connection, taken):
+                name = each.name.replace("_", " ")
+                errors[each.name] = [f"{resource.label} with this {name} already exists."]
+            elif isinstance(each, ForeignKey):
+                target = each.to.table.c[each.target.column]
+                if not self._exists(connection, [target == value]):
+                    errors[each.name] = [each.absent(given.get(each.name, value))]
+        if errors:
+            return errors
+        for group in resource.unique_together:
+            row = {} if key is None else self._stored(connection, key)
+            together = [
+                (self._slug_of(each) if isinstance(each, ForeignKey) and each.slug else table.c[each.column])
+                == values.get(each.column, row.get(each.name))
+                for each in map(resource.field, group)
+            ]
+            if self._exists(connection, [*together, *others]):
+                text = f"The fields {', '.join(group)} must make a unique set."
+                errors.setdefault("non_field_errors", []).append(text)
+        return errors
+
+    def _stored(self, connection: Connection, key: Any) -> Row:
+        return self.get(connection, key) or {}
+
+    def _exists(self, connection: Connection, where: Sequence[ColumnElement[bool]]) -> bool:
+        return connection.execute(select(sql_literal(1)).where(*where).limit(1)).first() is not None
+
+    def _one(self, connection: Connection, statement: Executable, values: Mapping[str, Any]) -> Row | None:
+        row = connection.execute(statement, values).first()
+        return None if row is None else dict(zip(self.names, row, strict=True))
+
+    def _slug_of(self, field: ForeignKey) -> ColumnElement[Any]:
+        target = field.to.table.alias()
+        key = target.c[field.to.field(field.to.key).column]
+        query = select(target.c[field.target.column]).where(key == self.resource.table.c[field.column])
+        return query.correlate(self.resource.table).scalar_subquery()
+
+    def _bound(self, columns: Sequence[str]) -> dict[str, Any]:
+        bound: dict[str, Any] = {}
+        for column in columns:
+            if field := self._slugs.get(column):
+                target = field.to.table
+                key = target.c[field.to.field(field.to.key).column]
+                slug = target.c[field.target.column]
+                bound[column] = select(key).where(slug == bindparam(column)).scalar_subquery()
+            else:
+                bound[column] = bindparam(column, type_=self.resource.table.c[column].type)
+        return bound
+
+    def _build_insert(self, columns: tuple[str, ...]) -> Executable:
+        values = {**self._bound(columns), **dict.fromkeys(self._auto, func.now())}
+        return insert(self.resource.table).values(values).returning(*self._columns)
+
+    def _build_update(self, columns: tuple[str, ...]) -> Executable | None:
+        now = {column: func.now() for column, when in self._auto.items() if when == "update"}
+        values = {**self._bound(columns), **now}
+        if not values:
+            return None
+        statement = update(self.resource.table).where(self._key == bindparam("_key"))
+        return statement.values(values).returning(*self._columns)
+
+
+def _beyond(order: Sequence[tuple[ColumnElement[Any], bool]], values: Sequence[Any]) -> ColumnElement[bool]:
+    """Return the condition for rows that come after the given ones."""
+    columns = [column for column, _ in order]
+    bound = [bindparam(None, value, type_=column.type) for column, value in zip(columns, values, strict=True)]
+    if len({down for _, down in order}) == 1:
+        # One row comparison, which an index over these columns answers.
+        left, right = tuple_(*columns), tuple_(*bound)
+        return left < right if order[0][1] else left > right
+    return or_(
+        *(
+            and_(
+                *(earlier == value for earlier, value in zip(columns[:at], bound[:at], strict=True)),
+                column < bound[at] if down else column > bound[at],
+            )
+            for at, (column, down) in enumerate(order)
+        )
+    )
