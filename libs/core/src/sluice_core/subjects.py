@@ -1,0 +1,139 @@
+"""The only place where outside names become subject tokens, and back.
+
+A subject is a list of tokens with dots between them, and ``*`` and ``>`` are wildcards; so a name with a dot, a space
+or a star must not get into one as it is. Ordinary names stay readable::
+
+    agents.state._.daq-sim_1        an agent without namespace
+    agents.state.my=20test.a=2Eb    "my test", "a.b"
+"""
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import NamedTuple
+
+__all__ = ["ABSENT", "HeartbeatIn", "agents_heartbeat", "agents_state", "dlq", "from_token", "heartbeat_in", "token"]
+
+ABSENT = "_"
+"""Token of a name that is absent."""
+
+HEARTBEAT_IN = "agents.in.heartbeat"
+
+_EMPTY = "="
+_ESCAPED = re.compile(r"[^A-Za-z0-9_-]")
+_PLAIN = re.compile(r"(?:[A-Za-z0-9_-]|=[0-9A-F]{2})*")
+_BASE64 = "=="
+
+
+def token(text: str | None) -> str:
+    """Turn any text into one subject token.
+
+    ASCII letters, digits, ``-`` and ``_`` stand for themselves, each other byte of the UTF-8 text becomes ``=XX``. A
+    text where that more than doubles the length becomes ``==`` and URL-safe base64, since a server takes no more than
+    4096 bytes of subject. Different texts have different tokens, and case is kept.
+
+    Parameters
+    ----------
+    text
+        Any text, also an empty one. None is an absent name, whose token is ``_``; the text ``_`` is ``=5F``.
+
+    Returns
+    -------
+    str
+        Not empty; only ``A-Z a-z 0-9 _ - =``, so it is also a part of a valid key of a KV bucket.
+    """
+    if text is None:
+        return ABSENT
+    if text == ABSENT:
+        return "=5F"
+    if not text:
+        return _EMPTY
+    if not _ESCAPED.search(text):
+        return text
+    # JSON can carry half of a surrogate pair; it must not stop anything here.
+    raw = text.encode("utf-8", "surrogatepass")
+    plain = "".join(chr(byte) if _is_plain(byte) else f"={byte:02X}" for byte in raw)
+    if len(plain) <= 2 * len(raw):
+        return plain
+    return _BASE64 + urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def from_token(encoded: str) -> str | None:
+    """Turn a token back into the text that `token` got.
+
+    Raises
+    ------
+    ValueError
+        When `token` never makes this one. Programs make tokens themselves, and two tokens must not mean one name.
+    """
+    if encoded == ABSENT:
+        return None
+    try:
+        text = _decode(encoded)
+    except ValueError as exc:
+        raise ValueError(f"not a token: {encoded!r}") from exc
+    if token(text) != encoded:
+        raise ValueError(f"not a token: {encoded!r}")
+    return text
+
+
+def agents_state(namespace: str | None, name: str) -> str:
+    """Subject of a changed agent; an empty namespace is an absent one."""
+    return f"agents.state.{token(namespace or None)}.{token(name)}"
+
+
+def agents_heartbeat(namespace: str | None, name: str) -> str:
+    """Subject of an accepted heartbeat; an empty namespace is an absent one."""
+    return f"agents.heartbeat.{token(namespace or None)}.{token(name)}"
+
+
+def dlq(subject: str) -> str:
+    """Subject under which a message that was sent to ``subject`` is parked."""
+    return f"dlq.{subject}"
+
+
+class HeartbeatIn(NamedTuple):
+    """Whose heartbeat a subject ``agents.in.heartbeat.<namespace>.<name>`` announces."""
+
+    namespace: str | None
+    name: str
+
+    @property
+    def subject(self) -> str:
+        """The subject to publish on."""
+        return f"{HEARTBEAT_IN}.{token(self.namespace or None)}.{token(self.name)}"
+
+
+def heartbeat_in(subject: str) -> HeartbeatIn:
+    """Read whose heartbeat comes on a subject.
+
+    The name in a subject is the sender's word, never a proof of identity.
+
+    Raises
+    ------
+    ValueError
+        When it is not a subject that `HeartbeatIn.subject` makes.
+    """
+    parts = subject.removeprefix(f"{HEARTBEAT_IN}.").split(".")
+    if not subject.startswith(f"{HEARTBEAT_IN}.") or len(parts) != 2:
+        raise ValueError(f"not {HEARTBEAT_IN}.<namespace>.<name>: {subject!r}")
+    namespace, name = map(from_token, parts)
+    if not name or namespace == "":
+        raise ValueError(f"no name, or an empty namespace instead of {ABSENT}: {subject!r}")
+    return HeartbeatIn(namespace, name)
+
+
+def _is_plain(byte: int) -> bool:
+    return not _ESCAPED.match(chr(byte))
+
+
+def _decode(encoded: str) -> str:
+    if encoded == _EMPTY:
+        return ""
+    if encoded.startswith(_BASE64):
+        padding = "=" * (-(len(encoded) - len(_BASE64)) % 4)
+        raw = urlsafe_b64decode(encoded.removeprefix(_BASE64) + padding)
+    elif _PLAIN.fullmatch(encoded):
+        raw = re.sub(rb"=(..)", lambda match: bytes([int(match[1], 16)]), encoded.encode())
+    else:
+        raise ValueError("characters that no token has")
+    return raw.decode("utf-8", "surrogatepass")
