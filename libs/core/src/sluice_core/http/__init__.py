@@ -1,1 +1,17 @@
-"""The shell around every HTTP door: envelope, base path, body limits, admin port, server."""
+"""The shell around every HTTP door: envelope, base path, body limits; admin port and server in their own modules."""
+
+from sluice_core.http.envelope import Envelope
+from sluice_core.http.limits import BODY_LIMIT, BodyLimit, BodyTooLarge, read_body
+from sluice_core.http.pages import error_page
+from sluice_core.http.prefix import BasePath, absolute_url
+
+__all__ = [
+    "BODY_LIMIT",
+    "BasePath",
+    "BodyLimit",
+    "BodyTooLarge",
+    "Envelope",
+    "absolute_url",
+    "error_page",
+    "read_body",
+]

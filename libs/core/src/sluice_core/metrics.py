@@ -1,0 +1,109 @@
+"""What one service counts, in a registry of its own, so that several services fit in one process."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+__all__ = ["LabelledRegistries", "Metrics", "RouteMetrics"]
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+OTHER = "other"
+"""Label of everything that belongs to no declared route; raw paths would make a series for every scanner's guess."""
+
+_EXPECTED = {"GET": 200, "HEAD": 200, "OPTIONS": 200, "PUT": 200, "PATCH": 200, "POST": 201, "DELETE": 204}
+
+
+class RouteMetrics:
+    """Requests of one route, method and status: label children that were looked up once."""
+
+    __slots__ = ("_count", "_seconds")
+
+    def __init__(self, count: Counter, seconds: Histogram) -> None:
+        self._count = count
+        self._seconds = seconds
+
+    def done(self, seconds: float) -> None:
+        """Count an answered request that took so long."""
+        self._count.inc()
+        self._seconds.observe(seconds)
+
+    def started(self) -> None:
+        """Count an answer that is an endless stream, which has no duration."""
+        self._count.inc()
+
+
+class Metrics:
+    """The Prometheus metrics of one service.
+
+    A service adds its own with prometheus-client on `registry`; names begin with ``sluice_``.
+
+    Attributes
+    ----------
+    registry
+        Holds the metrics of this service alone.
+    in_flight
+        Requests being answered now; changed by the envelope, in the event loop only.
+    streams
+        Endless answers (SSE) open now; changed by the envelope.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.in_flight = 0
+        self.streams = 0
+        self._requests = Counter(
+            "sluice_http_requests", "Requests answered.", ("route", "method", "status"), registry=self.registry
+        )
+        self._seconds = Histogram(
+            "sluice_http_request_duration_seconds",
+            "Time until the last byte of the answer.",
+            ("route", "method"),
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self._routes: dict[tuple[str, str, int], RouteMetrics] = {}
+        self.gauge("sluice_http_requests_in_flight", "Requests being answered.", lambda: self.in_flight)
+        self.gauge("sluice_http_streams_open", "Endless answers (SSE) being sent.", lambda: self.streams)
+        self.declare(OTHER, METHODS)
+
+    def declare(self, route: str, methods: Iterable[str]) -> None:
+        """Create the series of a route, so that a dashboard shows 0 instead of a gap."""
+        for method in METHODS.intersection(methods):
+            for status in (_EXPECTED[method], 500, 503):
+                self.route(route, method, status)
+
+    def route(self, route: str, method: str, status: int) -> RouteMetrics:
+        """Return what counts requests with this route template, method and status."""
+        key = (route, method, status)
+        found = self._routes.get(key)
+        if found is None:
+            label = method if method in METHODS else OTHER
+            found = RouteMetrics(self._requests.labels(route, label, str(status)), self._seconds.labels(route, label))
+            if label == method:
+                self._routes[key] = found
+        return found
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Add a gauge that is read when it is scraped."""
+        Gauge(name, text, registry=self.registry).set_function(read)
+
+
+class LabelledRegistries(Collector):
+    """The metrics of several services as one exposition, each sample with the label ``service``."""
+
+    def __init__(self, registries: Mapping[str, CollectorRegistry]) -> None:
+        self._registries = registries
+
+    def collect(self) -> Iterable[Metric]:
+        """Return all families, those of the same name merged."""
+        families: dict[str, Metric] = {}
+        for service, registry in self._registries.items():
+            for family in registry.collect():
+                merged = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                merged.samples.extend(
+                    sample._replace(labels={"service": service, **sample.labels}) for sample in family.samples
+                )
+        return families.values()
