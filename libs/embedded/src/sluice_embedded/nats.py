@@ -12,9 +12,36 @@ from urllib.parse import quote
 from sluice_embedded import binaries
 from sluice_embedded.process import LOCALHOST, Server
 
-__all__ = ["Nats"]
+__all__ = ["Nats", "configuration"]
 
 MAX_PAYLOAD = 8 * 1024 * 1024
+
+
+def configuration(*, name: str, listen: str, store: Path, authorization: str = "", monitor: str | None = None) -> str:
+    """Configuration of one nats-server as the platform needs it.
+
+    Parameters
+    ----------
+    name
+        Of the server, in its greeting.
+    listen, monitor
+        ``host:port`` for clients, and for health when given.
+    store
+        Folder of JetStream.
+    authorization
+        Configuration text that says who may do what.
+    """
+    lines = [
+        f"server_name: {name}",
+        f"listen: {json.dumps(listen)}",
+        f"max_payload: {MAX_PAYLOAD}",
+        # without "always" an acknowledged message can be two minutes away from its fsync
+        f"jetstream {{ store_dir: {json.dumps(str(store))}, sync_interval: always }}",
+        authorization,
+    ]
+    if monitor is not None:
+        lines.append(f"http: {json.dumps(monitor)}")
+    return "\n".join(lines) + "\n"
 
 
 class Nats(Server):
@@ -49,6 +76,7 @@ class Nats(Server):
         self.authorization = authorization
         self.monitor_port = monitor_port
         self._name = f"sluice-{secrets.token_hex(4)}"
+        self._config = self.data / "nats.conf"
 
     def url(self, user: str = "", password: str = "") -> str:
         """URL for a client, with `user` and `password` when given."""
@@ -61,22 +89,18 @@ class Nats(Server):
             self.monitor_port = self._reserve(self.monitor_port)
 
     def _prepare(self) -> None:
-        permissions = self.authorization() if callable(self.authorization) else self.authorization
-        lines = [
-            f"server_name: {self._name}",
-            f'listen: "{LOCALHOST}:{self.port}"',
-            f"max_payload: {MAX_PAYLOAD}",
-            f"jetstream {{ store_dir: {json.dumps(str(self.data))}, sync_interval: always }}",
-            permissions,
-        ]
-        if self.monitor_port is not None:
-            lines.append(f'http: "{LOCALHOST}:{self.monitor_port}"')
-        file = self.data / "nats.conf"
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as config:
-            config.write("\n".join(lines) + "\n")
+        text = configuration(
+            name=self._name,
+            listen=f"{LOCALHOST}:{self.port}",
+            store=self.data,
+            authorization=self.authorization() if callable(self.authorization) else self.authorization,
+            monitor=None if self.monitor_port is None else f"{LOCALHOST}:{self.monitor_port}",
+        )
+        with os.fdopen(os.open(self._config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
 
     def _command(self) -> list[str]:
-        return [str(binaries.nats_server()), "--config", str(self.data / "nats.conf")]
+        return [str(binaries.nats_server()), "--config", str(self._config)]
 
     def _ready(self, timeout: float) -> bool:
         """Whether the greeting is that of our server, with JetStream: it listens only after that has recovered."""
