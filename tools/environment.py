@@ -49,7 +49,9 @@ def _stamp_file(root: Path) -> Path:
 
 
 def stamp_of(root: Path) -> dict[str, str]:
-    """What ``.venv`` was made from; empty when there is none, or when its making was interrupted."""
+    """What ``.venv`` was made from; empty when there is none, its making was interrupted or its Python is gone."""
+    if not (root / ".venv/bin/python").exists():
+        return {}
     try:
         stamp = json.loads(_stamp_file(root).read_text())
     except (OSError, ValueError):

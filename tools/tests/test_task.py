@@ -89,6 +89,13 @@ def test_a_new_package_and_a_moved_checkout_make_the_environment_stale(checkout:
     assert environment.stamp_of(moved) != environment.wanted(moved)
 
 
+def test_an_environment_whose_python_was_removed_counts_as_none(checkout: Path) -> None:
+    python = checkout / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to("no/such/python")
+    assert environment.stamp_of(checkout) == {}
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"root": '])
 def test_a_broken_stamp_counts_as_none(checkout: Path, content: str) -> None:
     (checkout / ".venv" / "stamp.json").write_text(content)
