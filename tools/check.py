@@ -74,6 +74,10 @@ def forgotten_packages(root: Path) -> Iterator[str]:
         for module in sorted(path.parent.name for path in (root / source).glob("*/__init__.py")):
             if module not in tools["importlinter"]["root_packages"]:
                 yield f"pyproject.toml: tool.importlinter.root_packages lacks {module}"
+            for contract in tools["importlinter"]["contracts"] if package.parent.name == "services" else ():
+                listed = contract.get("containers") or contract.get("layers")
+                if listed and module not in re.findall(r"\w+", " ".join(listed)):
+                    yield f"pyproject.toml: import contract {contract['name']!r} lacks {module}"
 
 
 def unlocked(root: Path) -> Iterator[str]:

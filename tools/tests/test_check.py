@@ -74,9 +74,19 @@ def workspace(root: Path, *, pins: str = "rich==15.0.0 \\\n", lists: bool = True
     )
     (root / "requirements-dev.in").write_text("# nothing\n")
     (root / "requirements.lock").write_text(pins)
-    path, module = ('"$MYPY_CONFIG_FILE_DIR/services/logs/src"', '"sluice_logs"') if lists else ("", "")
+    path, module = ("$MYPY_CONFIG_FILE_DIR/services/logs/src", "sluice_logs") if lists else ("", "")
     (root / "pyproject.toml").write_text(
-        f"[tool.mypy]\nmypy_path = [{path}]\n[tool.importlinter]\nroot_packages = [{module}]\n"
+        f"""
+        [tool.mypy]
+        mypy_path = ["{path}"]
+        [tool.importlinter]
+        root_packages = ["{module}"]
+        contracts = [
+            {{name = "apart", type = "layers", layers = ["sluice | {module}", "sluice_core"]}},
+            {{name = "inside", type = "layers", containers = ["{module}"], layers = ["service"]}},
+            {{name = "other", type = "forbidden"}},
+        ]
+        """
     )
     return root
 
@@ -89,7 +99,12 @@ def test_a_package_that_is_in_every_list_passes(tmp_path: Path) -> None:
 
 def test_a_new_package_is_missed_in_the_lists(tmp_path: Path) -> None:
     findings = list(check.forgotten_packages(workspace(tmp_path, lists=False)))
-    assert [finding.split()[1] for finding in findings] == ["tool.mypy.mypy_path", "tool.importlinter.root_packages"]
+    assert findings == [
+        "pyproject.toml: tool.mypy.mypy_path lacks services/logs/src",
+        "pyproject.toml: tool.importlinter.root_packages lacks sluice_logs",
+        "pyproject.toml: import contract 'apart' lacks sluice_logs",
+        "pyproject.toml: import contract 'inside' lacks sluice_logs",
+    ]
 
 
 @pytest.mark.parametrize("pins", ["", "rich==13.0.0\n", "rich-click==15.0.0\n"])
