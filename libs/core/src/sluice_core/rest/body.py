@@ -49,7 +49,7 @@ def parse(content_type: str, body: bytes) -> Any:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"Out of range float values are not JSON compliant: '{name.removeprefix('-')}'")
+    raise ValueError(f"Out of range float values are not JSON compliant: '{name}'")
 
 
 def _json(body: bytes) -> Any:
