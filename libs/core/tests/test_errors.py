@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from sluice_core import errors
+from sluice_core.database import DatabaseAway
 
 
 class AgentUnknown(errors.Problem):
@@ -36,6 +37,10 @@ def client() -> TestClient:
     @app.get("/busy")
     def busy() -> str:
         raise HTTPException(429, "too often", headers={"Retry-After": "3"})
+
+    @app.get("/rows")
+    def rows() -> str:
+        raise DatabaseAway("no route to host")
 
     return TestClient(app)
 
@@ -94,3 +99,10 @@ def test_an_http_exception_is_a_problem_that_keeps_its_headers(client: TestClien
 def test_an_unknown_path_is_a_page(client: TestClient) -> None:
     reply = client.get("/nowhere")
     assert (reply.status_code, reply.headers["content-type"]) == (404, "text/html; charset=utf-8")
+
+
+def test_an_absent_database_is_a_503_problem_to_be_tried_again(client: TestClient) -> None:
+    reply = client.get("/rows")
+    assert (reply.status_code, reply.json()["type"]) == (503, "urn:problem:unavailable")
+    assert int(reply.headers["retry-after"]) > 0
+    assert "route" not in reply.text

@@ -12,9 +12,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from sluice_core.database import DatabaseAway
 from sluice_core.http.pages import error_page
 
-__all__ = ["Invalid", "Problem", "install", "problem_response"]
+__all__ = ["Invalid", "Problem", "Unavailable", "install", "problem_response"]
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -29,7 +30,6 @@ _CODES = {
     413: ("too_large", "Body too large"),
     415: ("unsupported_media_type", "Unsupported media type"),
     429: ("too_many_requests", "Too many requests"),
-    503: ("unavailable", "Unavailable at the moment"),
 }
 
 
@@ -75,6 +75,12 @@ class Invalid(Problem):
 
     def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
         super().__init__("; ".join(f"{error['field']}: {error['message']}" for error in errors[:3]), errors=errors)
+
+
+class Unavailable(Problem):
+    """Something that the answer needs is away; the same request may succeed later."""
+
+    status, code, title = 503, "unavailable", "Not available at the moment"
 
 
 def problem_response(request: Request, problem: Problem) -> Response:
@@ -125,8 +131,13 @@ async def _on_http(request: Request, exc: Exception) -> Response:
     return _response(request, exc.status_code, code, title, str(exc.detail), problem)
 
 
+async def _on_database_away(request: Request, _exc: Exception) -> Response:
+    return problem_response(request, Unavailable(headers={"Retry-After": "2"}))
+
+
 def install(app: FastAPI) -> None:
-    """Let an application answer RFC 9457 bodies for `Problem`, invalid input and `HTTPException`."""
+    """Let an application answer RFC 9457 bodies for every refusal, its own and those of FastAPI."""
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(DatabaseAway, _on_database_away)

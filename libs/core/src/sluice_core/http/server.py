@@ -1,0 +1,285 @@
+"""uvicorn, started from code: several ports in one event loop, stopped by an event and not by signals."""
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message
+
+__all__ = ["Listener", "PortBusy", "Server", "ServiceDied", "Tls", "lifespan", "serve", "stop_on_signals"]
+
+log = structlog.get_logger(__name__)
+
+GRACE = 2
+"""Seconds that requests may still take once the process stops; less than what a supervisor of processes waits."""
+
+# Longer than the minute between two heartbeats of an agent, which else meets a connection that is just being closed.
+KEEP_ALIVE = 75
+
+
+class PortBusy(Exception):
+    """The address is in use, or is none of this machine; the text is for people."""
+
+
+class ServiceDied(Exception):
+    """A long-lived task of a service ended, so the process must end and be started anew."""
+
+
+class Tls(NamedTuple):
+    """A certificate, chain included, and its private key, as PEM files."""
+
+    certificate: Path
+    key: Path
+
+
+class Listener:
+    """A bound port; connections wait in its queue until a server takes them.
+
+    Parameters
+    ----------
+    host
+        Address or name of this machine.
+    port
+        0: the kernel chooses.
+
+    Attributes
+    ----------
+    port
+        The real one.
+
+    Raises
+    ------
+    PortBusy
+        The port is taken, or cannot be had.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            self.socket = socket.socket(family, kind, protocol)
+            try:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                self.socket.bind(address)
+                # Two sockets may be bound to one port as long as none listens.
+                self.socket.listen(2048)
+            except OSError:
+                self.socket.close()
+                raise
+        except OSError as exc:
+            if exc.errno == errno.EADDRINUSE:
+                raise PortBusy(f"port {port} of {host} is in use by another program") from exc
+            raise PortBusy(f"cannot listen on port {port} of {host}: {exc.strerror}") from exc
+        self.port: int = self.socket.getsockname()[1]
+
+    def url(self, scheme: str = "http") -> str:
+        """Return the base URL under which this machine reaches the port."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def close(self) -> None:
+        """Give the port back."""
+        self.socket.close()
+
+
+class _Uvicorn(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        # Several servers share one process; what ends them is decided in one place.
+        yield
+
+
+class Server:
+    """One application on one port.
+
+    Parameters
+    ----------
+    app
+        Any ASGI application; its lifespan is not run here (see `lifespan`).
+    listener
+        Closed when the server stops.
+    tls
+        Serve HTTPS.
+    """
+
+    def __init__(self, app: ASGIApp, listener: Listener, tls: Tls | None = None) -> None:
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=GRACE,
+            ssl_certfile=tls and tls.certificate,
+            ssl_keyfile=tls and tls.key,
+        )
+        self._listener = listener
+        self._uvicorn = _Uvicorn(config)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Take connections from now on."""
+        self._task = asyncio.create_task(self._uvicorn.serve(sockets=[self._listener.socket]), name="http server")
+        listening = asyncio.create_task(self._uvicorn.listening.wait())
+        await asyncio.wait([self._task, listening], return_when=asyncio.FIRST_COMPLETED)
+        if self._task.done():
+            listening.cancel()
+            await self._task
+
+    async def stop(self) -> None:
+        """Take no more connections, let requests end for `GRACE` seconds, then cancel them."""
+        self._uvicorn.should_exit = True
+        if self._task is not None:
+            await self._task
+        self._listener.close()
+
+
+@asynccontextmanager
+async def lifespan(app: ASGIApp) -> AsyncIterator[None]:
+    """Run the lifespan of an application around a block.
+
+    Raises
+    ------
+    Exception
+        What the application raised when it started or ended.
+    """
+    incoming: asyncio.Queue[Message] = asyncio.Queue()
+    outgoing: asyncio.Queue[Message] = asyncio.Queue()
+    scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
+    task: asyncio.Task[Any] = asyncio.ensure_future(app(scope, incoming.get, outgoing.put))
+
+    async def step(name: str) -> None:
+        await incoming.put({"type": f"lifespan.{name}"})
+        answer = asyncio.create_task(outgoing.get())
+        try:
+            await asyncio.wait([task, answer], return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done() or not answer.result()["type"].endswith(".complete"):
+                await task  # it raises what went wrong
+                raise RuntimeError(f"the application ended during its {name}")
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task])
+            raise
+        finally:
+            answer.cancel()
+
+    await step("startup")
+    try:
+        yield
+    finally:
+        await step("shutdown")
+        await task
+
+
+@contextlib.contextmanager
+def stop_on_signals(stop: asyncio.Event) -> Generator[None, None, None]:
+    """Set an event at SIGTERM and SIGINT."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def serve(
+    services: Sequence[FastAPI],
+    public: Sequence[Server],
+    *,
+    admin: Server,
+    stop: asyncio.Event,
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Run services until they are told to stop, or until one of them dies.
+
+    The admin port answers from the beginning, so that a probe sees why a service does not start; the others when all
+    services have started. At the end readiness turns red and streams are told first; then requests end; then services.
+
+    Parameters
+    ----------
+    services
+        Applications made by `sluice_core.service.build`.
+    public
+        Servers of these applications, or of a router before them.
+    stop
+        Ends all.
+    on_ready
+        Called when requests are taken.
+
+    Raises
+    ------
+    ServiceDied
+        A long-lived task of a service ended.
+    Exception
+        What hindered a service from starting.
+    """
+    held = [app.state.service for app in services]
+    started = [asyncio.Event() for _ in services]
+    release = asyncio.Event()
+    lives = [asyncio.create_task(_live(app, event, release)) for app, event in zip(services, started, strict=True)]
+    stopped = asyncio.create_task(stop.wait())
+    ready = asyncio.create_task(_all_set(started))
+    try:
+        await admin.start()
+        await asyncio.wait([stopped, ready, *lives], return_when=asyncio.FIRST_COMPLETED)
+        if ready.done() and not stop.is_set():
+            for server in public:
+                await server.start()
+            on_ready()
+            deaths = [asyncio.create_task(service.supervisor.died.wait()) for service in held]
+            await asyncio.wait([stopped, *deaths, *lives], return_when=asyncio.FIRST_COMPLETED)
+            for death in deaths:
+                death.cancel()
+        for service in held:
+            service.drain()
+        await asyncio.gather(*(server.stop() for server in public))
+    finally:
+        stopped.cancel()
+        ready.cancel()
+        release.set()
+        for life, event in zip(lives, started, strict=True):
+            if not event.is_set():
+                life.cancel()
+        outcomes = await asyncio.gather(*lives, return_exceptions=True)
+        await admin.stop()
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    died = [f"{service.name}: {service.supervisor.reason}" for service in held if service.supervisor.died.is_set()]
+    if died:
+        raise ServiceDied("; ".join(died))
+
+
+async def _live(app: ASGIApp, started: asyncio.Event, release: asyncio.Event) -> None:
+    async with lifespan(app):
+        started.set()
+        await release.wait()
+
+
+async def _all_set(events: Iterable[asyncio.Event]) -> None:
+    for event in events:
+        await event.wait()

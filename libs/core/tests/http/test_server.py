@@ -1,0 +1,266 @@
+"""Servers started from code: kernel-chosen ports, one end for all, and that in bounded time."""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from starlette.responses import StreamingResponse
+
+from sluice_core.http.server import (
+    Listener,
+    PortBusy,
+    Server,
+    ServiceDied,
+    lifespan,
+    serve,
+    stop_on_signals,
+)
+from sluice_core.supervise import Supervisor
+from sluice_core.testing import eventually_async
+
+
+class FakeService:
+    """As much of a service as `serve` sees."""
+
+    def __init__(self, name: str = "demo") -> None:
+        self.name = name
+        self.supervisor = Supervisor()
+        self.draining = asyncio.Event()
+
+    def drain(self) -> None:
+        self.draining.set()
+
+
+class Running:
+    """A service behind a public and an admin port."""
+
+    def __init__(self, *apps: FastAPI) -> None:
+        self.public = Listener("127.0.0.1", 0)
+        self.admin = Listener("127.0.0.1", 0)
+        self.stop = asyncio.Event()
+        self.ready = asyncio.Event()
+        self.apps = apps
+
+    async def run(self) -> None:
+        servers = [Server(self.apps[0], self.public)]
+        await serve(self.apps, servers, admin=Server(self.apps[0], self.admin), stop=self.stop, on_ready=self.ready.set)
+
+
+def application(service: FakeService | None = None, log: list[str] | None = None) -> FastAPI:
+    log = [] if log is None else log
+    service = service or FakeService()
+
+    @asynccontextmanager
+    async def span(app: FastAPI) -> AsyncIterator[None]:
+        log.append(f"{service.name} starts")
+        yield
+        log.append(f"{service.name} ends")
+
+    app = FastAPI(lifespan=span)
+    app.state.service = service
+
+    @app.get("/")
+    async def root() -> str:
+        return service.name
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        async def events() -> AsyncIterator[bytes]:
+            yield b"data: 1\n\n"
+            await service.draining.wait()
+            yield b"data: bye\n\n"
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    @app.get("/hangs")
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    return app
+
+
+def test_a_busy_port_is_said_in_one_sentence() -> None:
+    first = Listener("127.0.0.1", 0)
+    with pytest.raises(PortBusy, match=rf"port {first.port} of 127.0.0.1 is in use"):
+        Listener("127.0.0.1", first.port)
+    first.close()
+
+
+def test_an_address_of_another_machine_is_said_in_one_sentence() -> None:
+    with pytest.raises(PortBusy, match=r"cannot listen on port 0 of 192\.0\.2\.1"):
+        Listener("192.0.2.1", 0)
+
+
+def test_the_url_of_a_listener_can_be_asked_from_this_machine() -> None:
+    everywhere = Listener("0.0.0.0", 0)
+    assert everywhere.url("https") == f"https://127.0.0.1:{everywhere.port}"
+    everywhere.close()
+
+
+async def test_requests_are_answered_between_start_and_stop_and_no_server_is_named() -> None:
+    log: list[str] = []
+    running = Running(application(log=log))
+    task = asyncio.create_task(running.run())
+    await asyncio.wait_for(running.ready.wait(), 5)
+    async with httpx2.AsyncClient(trust_env=False) as http:
+        reply = await http.get(running.public.url())
+        assert reply.json() == "demo"
+        assert "server" not in reply.headers
+        began = time.monotonic()
+        running.stop.set()  # the client's connection is still open
+        await asyncio.wait_for(task, 5)
+    assert time.monotonic() - began < 2
+    assert log == ["demo starts", "demo ends"]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", running.public.port))
+
+
+async def test_connections_made_before_the_service_is_ready_are_served_when_it_is() -> None:
+    running = Running(application())
+    async with httpx2.AsyncClient(trust_env=False) as http:
+        early = asyncio.create_task(http.get(running.public.url()))
+        await asyncio.sleep(0)
+        task = asyncio.create_task(running.run())
+        assert (await early).status_code == 200
+    running.stop.set()
+    await asyncio.wait_for(task, 5)
+
+
+async def test_streams_end_and_hanging_requests_are_cut_when_the_process_stops() -> None:
+    running = Running(application())
+    task = asyncio.create_task(running.run())
+    await asyncio.wait_for(running.ready.wait(), 5)
+    async with httpx2.AsyncClient(trust_env=False) as http:
+        hanging = asyncio.create_task(http.get(f"{running.public.url()}/hangs"))
+        async with http.stream("GET", f"{running.public.url()}/stream") as stream:
+            lines = stream.aiter_lines()
+            assert await anext(lines) == "data: 1"
+            began = time.monotonic()
+            running.stop.set()
+            rest = [line async for line in lines if line]
+        await asyncio.wait_for(task, 5)
+        with pytest.raises(httpx2.HTTPError):
+            (await hanging).raise_for_status()
+    assert rest == ["data: bye"]
+    assert time.monotonic() - began < 4
+
+
+async def test_a_dead_task_ends_the_process_with_its_reason() -> None:
+    async def broken() -> None:
+        raise ValueError("no such stream")
+
+    service = FakeService("logs")
+    running = Running(application(service))
+    task = asyncio.create_task(running.run())
+    await asyncio.wait_for(running.ready.wait(), 5)
+    service.supervisor.spawn("consumer", broken)
+    with pytest.raises(ServiceDied, match=r"logs: consumer: ValueError\('no such stream'\)"):
+        await asyncio.wait_for(task, 5)
+
+
+async def test_one_service_that_cannot_start_ends_all_with_its_own_reason() -> None:
+    @asynccontextmanager
+    async def refuses(app: FastAPI) -> AsyncIterator[None]:
+        raise LookupError("the schema is old")
+        yield
+
+    @asynccontextmanager
+    async def slow(app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.Event().wait()
+        yield
+
+    log: list[str] = []
+    broken, waiting = FastAPI(lifespan=refuses), FastAPI(lifespan=slow)
+    broken.state.service = waiting.state.service = FakeService()
+    running = Running(application(log=log), waiting, broken)
+    with pytest.raises(LookupError, match="the schema is old"):
+        await asyncio.wait_for(running.run(), 5)
+    assert log == ["demo starts", "demo ends"]
+    assert not running.ready.is_set()
+
+
+async def test_a_process_can_be_stopped_while_it_still_starts() -> None:
+    entered = asyncio.Event()
+
+    @asynccontextmanager
+    async def slow(app: FastAPI) -> AsyncIterator[None]:
+        entered.set()
+        await asyncio.Event().wait()
+        yield
+
+    app = FastAPI(lifespan=slow)
+    app.state.service = FakeService()
+    running = Running(app)
+    task = asyncio.create_task(running.run())
+    await asyncio.wait_for(entered.wait(), 5)
+    running.stop.set()
+    await asyncio.wait_for(task, 5)
+
+
+async def test_the_admin_port_answers_while_the_service_still_starts() -> None:
+    release = asyncio.Event()
+
+    @asynccontextmanager
+    async def slow(app: FastAPI) -> AsyncIterator[None]:
+        await release.wait()
+        yield
+
+    app = application()
+    app.router.lifespan_context = slow
+    running = Running(app)
+    task = asyncio.create_task(running.run())
+    async with httpx2.AsyncClient(trust_env=False) as http:
+        assert (await http.get(running.admin.url())).status_code == 200
+    assert not running.ready.is_set()
+    release.set()
+    await asyncio.wait_for(running.ready.wait(), 5)
+    running.stop.set()
+    await task
+
+
+async def test_a_failure_at_the_end_is_told() -> None:
+    @asynccontextmanager
+    async def fails(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        async with lifespan(FastAPI(lifespan=fails)):
+            pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_signals_set_the_stop_event(number: signal.Signals) -> None:
+    stop = asyncio.Event()
+    with stop_on_signals(stop):
+        os.kill(os.getpid(), number)
+        await asyncio.wait_for(stop.wait(), 2)
+
+
+async def test_a_broken_answer_closes_the_connection() -> None:
+    app = application()
+
+    @app.get("/list")
+    async def broken_list() -> StreamingResponse:
+        async def pages() -> AsyncIterator[bytes]:
+            yield b"[1,"
+            raise ValueError("page 2")
+
+        return StreamingResponse(pages(), media_type="application/json")
+
+    running = Running(app)
+    task = asyncio.create_task(running.run())
+    await asyncio.wait_for(running.ready.wait(), 5)
+    async with httpx2.AsyncClient(trust_env=False) as http:
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await http.get(f"{running.public.url()}/list")
+    running.stop.set()
+    await task
+    await eventually_async(lambda: running.public.socket.fileno() == -1)
