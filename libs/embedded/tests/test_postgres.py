@@ -4,6 +4,8 @@ import os
 import pwd
 import shutil
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from psycopg2.extensions import connection as Connection
 
 from sluice_embedded import Postgres, StartFailed, WrongVersion
 from sluice_embedded.binaries import PostgresPrograms, postgres_programs, reachable
-from sluice_embedded.process import Owner
+from sluice_embedded.process import Owner, wait_until
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root only")
 
@@ -88,6 +90,15 @@ def test_data_of_another_version_is_refused(tmp_path: Path) -> None:
 
 def test_a_half_made_cluster_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "cluster.new" / "base").mkdir(parents=True)
+    with Postgres(tmp_path) as server:
+        assert ask(server, "select 1") == "1"
+
+
+def test_a_parent_killed_amid_initdb_does_not_prevent_the_next_start(tmp_path: Path) -> None:
+    start = "import pathlib, sys, sluice_embedded as e; e.Postgres(pathlib.Path(sys.argv[1])).start()"
+    with subprocess.Popen([sys.executable, "-c", start, str(tmp_path)]) as parent:
+        assert wait_until((tmp_path / "cluster.new" / "PG_VERSION").exists, timeout=30)
+        parent.kill()
     with Postgres(tmp_path) as server:
         assert ask(server, "select 1") == "1"
 

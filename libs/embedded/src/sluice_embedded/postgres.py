@@ -14,7 +14,7 @@ import psycopg2
 
 from sluice_embedded import binaries
 from sluice_embedded.errors import StartFailed, WrongVersion
-from sluice_embedded.process import LOCALHOST, Owner, Server
+from sluice_embedded.process import LOCALHOST, Owner, Server, processes_in, wait_until
 
 __all__ = ["Postgres"]
 
@@ -52,9 +52,10 @@ class Postgres(Server):
         self._settings = dict(settings or {})
         self._programs: binaries.PostgresPrograms | None = None
         if os.geteuid() == 0:
-            owner = self.data.stat().st_uid if self.data.exists() else 0
-            user = pwd.getpwuid(owner) if owner else pwd.getpwnam(UNPRIVILEGED)
-            self.owner = Owner(user.pw_uid, user.pw_gid)
+            nobody = pwd.getpwnam(UNPRIVILEGED)
+            self.owner = Owner(nobody.pw_uid, nobody.pw_gid)
+            if self.data.exists() and (folder := self.data.stat()).st_uid != 0:
+                self.owner = Owner(folder.st_uid, folder.st_gid)
 
     @property
     def workdir(self) -> Path:
@@ -99,6 +100,8 @@ class Postgres(Server):
         password.write_text(secrets.token_urlsafe(24))
         self.owner.own(password)
         scratch = self.data / "cluster.new"
+        # the end of an initdb whose parent was killed
+        wait_until(lambda: not processes_in(scratch, "initdb") and not processes_in(scratch, "postgres"), self.timeout)
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(mode=0o700)
         self.owner.own(scratch)

@@ -222,8 +222,8 @@ class Server:
         try:
             self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = (self.data / "lock").open("a+")
-        except PermissionError as exc:
-            raise ServerError(f"{self.data} cannot be written by this user; choose another folder.") from exc
+        except OSError as exc:
+            raise ServerError(f"{self.data} cannot be written ({exc.strerror}); choose another folder.") from exc
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:

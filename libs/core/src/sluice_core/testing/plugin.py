@@ -1,9 +1,7 @@
 """The pytest fixtures of all packages: real servers, fresh databases."""
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,11 +15,8 @@ __all__: list[str] = []
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """One PostgreSQL for all tests of the session; a test that kills it starts it again."""
-    with tempfile.TemporaryDirectory() as folder:  # not pytest's, which would keep it
-        server = servers.postgres(Path(folder))
-        server.start()
+    with servers.postgres() as server:
         yield server
-        server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -48,15 +43,7 @@ def fresh_database(databases: Databases) -> Iterator[Callable[[str], str]]:
 def start_nats() -> Iterator[StartNats]:
     """Start a nats-server with an ``authorization`` block; the test's own."""
     with contextlib.ExitStack() as stack:
-
-        def start(authorization: str = "") -> NatsServer:
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            server = servers.nats(Path(folder), authorization)
-            server.start()
-            stack.callback(server.stop)
-            return server
-
-        yield start
+        yield lambda authorization="": stack.enter_context(servers.nats(authorization))
 
 
 @pytest.fixture

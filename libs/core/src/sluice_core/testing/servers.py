@@ -1,12 +1,17 @@
 """PostgreSQL and nats-server for tests: as child processes, or in containers where images are named."""
 
+import contextlib
 import json
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol
+from urllib.parse import quote
+
+import psycopg2
 
 from sluice_core.testing.waiting import eventually
 
@@ -80,30 +85,46 @@ def images() -> Mapping[str, str]:
     return chosen
 
 
-def postgres(data: Path) -> PostgresServer:
-    """Return a PostgreSQL, not yet started, that keeps its data under `data` if it is no container."""
+@contextlib.contextmanager
+def postgres() -> Iterator[PostgresServer]:
+    """Run a PostgreSQL; nothing of it is left at the end."""
     image = images().get("postgres")
     if image:
-        return _PostgresContainer(image)
+        container = _PostgresContainer(image)
+        with container.running_once():
+            yield container
+        return
     from sluice_embedded import Postgres  # not a dependency: only tests have it
 
-    return Postgres(data, settings=FAST)
+    with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder), settings=FAST) as child:
+        yield child
 
 
-def nats(data: Path, authorization: str = "") -> NatsServer:
-    """Return a nats-server, not yet started, that keeps its data under `data` if it is no container."""
+@contextlib.contextmanager
+def nats(authorization: str = "") -> Iterator[NatsServer]:
+    """Run a nats-server; nothing of it is left at the end.
+
+    Parameters
+    ----------
+    authorization
+        Configuration text that says who may do what; without it everybody may do everything.
+    """
     image = images().get("nats")
     if image:
-        return _NatsContainer(image, authorization)
+        container = _NatsContainer(image, authorization)
+        with container.running_once():
+            yield container
+        return
     from sluice_embedded import Nats
 
-    return Nats(data, authorization=authorization)
+    with tempfile.TemporaryDirectory() as folder, Nats(Path(folder), authorization=authorization) as child:
+        yield child
 
 
 class _Container:
     """One container that keeps its host port over restarts.
 
-    The library's own classes of these servers wait with its deprecated means, and would give another port.
+    The library's own classes for these servers wait with its deprecated means, and would get another port.
     """
 
     port: ClassVar[int]
@@ -115,41 +136,42 @@ class _Container:
             free.bind(("", 0))
             host_port = free.getsockname()[1]
         self._container = DockerContainer(image).with_bind_ports(self.port, host_port)
-        self._started = False
+        self.address = ("", 0)
+        """Host and port for clients."""
+
+    @contextlib.contextmanager
+    def running_once(self) -> Iterator[None]:
+        """Create and start the container; remove it at the end."""
+        with self._container:
+            # Asked once, since the library waits for a container that does not run.
+            self.address = self._container.get_container_host_ip(), self._container.get_exposed_port(self.port)
+            self._wait()
+            yield
 
     @property
     def running(self) -> bool:
-        if self._started:
-            self._container.reload()
-        return self._started and self._container.status == "running"
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port for clients."""
-        return self._container.get_container_host_ip(), self._container.get_exposed_port(self.port)
+        self._container.reload()
+        return self._container.status == "running"
 
     def start(self) -> None:
-        if self._started:
-            self._container.get_wrapped_container().start()
-        else:
-            self._container.start()
-            self._started = True
+        self._container.get_wrapped_container().start()
+        self._wait()
+
+    def stop(self) -> None:
+        self._container.get_wrapped_container().stop()
+
+    def kill(self) -> None:
+        if self.running:
+            container = self._container.get_wrapped_container()
+            container.kill()
+            container.wait()
+
+    def _wait(self) -> None:
         try:
             eventually(self._answers, CONTAINER_TIMEOUT)
         except AssertionError as exc:
             exc.add_note(b"".join(self._container.get_logs()).decode(errors="replace"))
             raise
-
-    def stop(self) -> None:
-        """Remove it."""
-        if self._started:
-            self._container.stop()
-            self._started = False
-
-    def kill(self) -> None:
-        container = self._container.get_wrapped_container()
-        container.kill()
-        container.wait()
 
     def _answers(self) -> bool:
         raise NotImplementedError
@@ -162,6 +184,8 @@ class _PostgresContainer(_Container):
         super().__init__(image)
         self._password = secrets.token_urlsafe(12)
         self._container.with_env("POSTGRES_PASSWORD", self._password)
+        settings = [argument for name, value in FAST.items() for argument in ("-c", f"{name}={value}")]
+        self._container.with_command(["postgres", *settings])
 
     @property
     def admin_url(self) -> str:
@@ -169,8 +193,6 @@ class _PostgresContainer(_Container):
         return f"postgresql+psycopg2://postgres:{self._password}@{host}:{port}/postgres"
 
     def _answers(self) -> bool:
-        import psycopg2
-
         host, port = self.address
         try:
             psycopg2.connect(
@@ -197,7 +219,8 @@ class _NatsContainer(_Container):
 
     def url(self, user: str = "", password: str = "") -> str:
         host, port = self.address
-        return f"nats://{user}:{password}@{host}:{port}" if user else f"nats://{host}:{port}"
+        login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user else ""
+        return f"nats://{login}{host}:{port}"
 
     def _answers(self) -> bool:
         try:
