@@ -186,7 +186,8 @@ class Door:
     async def _endpoint(self, endpoint: Endpoint, found: _Found, request: Request) -> Reply:
         if endpoint.auth != "ignored":
             request.identity = self._authenticator.authenticate(request.raw_headers)
-            if endpoint.auth != "open":
+            is_open = endpoint.auth == "open" or (endpoint.auth == "read" and self._anonymous_read)
+            if not is_open:
                 if request.identity is None:
                     raise unauthenticated(challenge=endpoint.auth == "token")
                 if endpoint.scope is not None and not request.identity.may(endpoint.scope):

@@ -43,7 +43,7 @@ def paths(resources: Sequence[Resource], endpoints: Sequence[Endpoint]) -> Node:
         found[resource.path] = _list(resource)
         found[f"{resource.path}{{{resource.key}}}/"] = _detail(resource)
     for endpoint in endpoints:
-        secured: Node = {} if endpoint.auth in ("open", "ignored") else {"security": _security(endpoint.scope)}
+        secured: Node = {} if endpoint.auth in ("open", "read", "ignored") else {"security": _security(endpoint.scope)}
         found[endpoint.path] = {method: {**operation, **secured} for method, operation in endpoint.openapi.items()}
     return found
 
@@ -122,7 +122,8 @@ def _operation(
 
 def _filter(each: Filter) -> Node:
     schema = {key: value for key, value in each.field.schema().items() if key in ("type", "format", "anyOf")}
-    return {"name": each.name, "in": "query", "required": False, "schema": schema}
+    found = {"name": each.name, "in": "query", "required": False, "schema": schema}
+    return found | ({"description": each.field.help} if each.field.help else {})
 
 
 def _list(resource: Resource) -> Node:
@@ -146,6 +147,9 @@ def _list(resource: Resource) -> Node:
     limit = {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 10000}}
     cursor = {"name": "cursor", "in": "query", "schema": {"type": "string"}, "description": "From `next`."}
     read["parameters"] = [*map(_filter, resource.filtering), limit, cursor]
+    if not resource.count:
+        count = {"name": "count", "in": "query", "schema": {"type": "boolean"}}
+        read["parameters"].append({**count, "description": "Count the rows too, which takes its time."})
     create = _operation(
         resource,
         "create",

@@ -175,7 +175,8 @@ class Endpoint:
         Handler of each method.
     auth
         ``session``: a missing or bad credential is 403; ``token``: 401 with a challenge; ``open``: none is needed,
-        a bad one is refused; ``ignored``: credentials are not looked at.
+        a bad one is refused; ``read``: ``open`` or ``session``, as the reads of resources are (decision 1);
+        ``ignored``: credentials are not looked at.
     scope
         What the caller must hold.
     openapi
@@ -186,7 +187,7 @@ class Endpoint:
 
     path: str = field(kw_only=False)
     methods: Mapping[str, "Callable[[Request], Awaitable[Reply]]"] = field(kw_only=False)
-    auth: Literal["session", "token", "open", "ignored"]
+    auth: Literal["session", "token", "open", "read", "ignored"]
     scope: str | None = None
     openapi: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     body_limit: int = BODY_LIMIT
