@@ -1,0 +1,65 @@
+"""The registry's application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+
+from fastapi import FastAPI
+
+from sluice_core.bus import AGENTS, DLQ, HEARTBEATS, KEYS, REVOKED, TOKENS, Consumer, consume
+from sluice_core.database import DatabaseAway
+from sluice_core.outbox import Relay
+from sluice_core.service import Service, build
+from sluice_registry import tables
+from sluice_registry.consumer import HeartbeatConsumer
+from sluice_registry.events import AgentEvents
+from sluice_registry.handlers import counters, heartbeat
+from sluice_registry.resources import SYSTEMAGENTS, WORKERS
+from sluice_registry.service.counters import Counters
+from sluice_registry.service.heartbeats import Heartbeats
+from sluice_registry.settings import Settings
+
+__all__ = ["create_app"]
+
+BEATS = Consumer(stream=HEARTBEATS.name, durable="registry")
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the application; nothing connects before its lifespan begins.
+
+    Parameters
+    ----------
+    settings
+        Read from the environment when absent.
+    """
+    settings = settings or Settings()
+    service = Service("registry", settings, keeps=(AGENTS, HEARTBEATS, DLQ, KEYS, TOKENS, REVOKED))
+    relay = Relay(service.database, service.bus, tables.outbox)
+    events = AgentEvents(relay.wake, service.bus.publish)
+    heartbeats = Heartbeats(
+        service.database, events, stale_after=settings.stale_after, waiting=settings.heartbeats_waiting
+    )
+    beats = HeartbeatConsumer(heartbeats, service.zone)
+
+    @asynccontextmanager
+    async def wire(service: Service) -> AsyncIterator[None]:
+        tasks = service.supervisor
+        tasks.spawn("outbox", relay.run)
+        tasks.spawn("heartbeats", heartbeats.run)
+        tasks.spawn("sweep", partial(heartbeats.sweep_regularly, settings.sweep_every))
+        work = partial(consume, service.bus, BEATS, beats.handle, tasks.stopping, outage=(DatabaseAway,))
+        tasks.spawn("heartbeats from the bus", work, graceful=True)
+        yield
+
+    return build(
+        service,
+        title="Sluice registry",
+        package="sluice_registry",
+        resources=(replace(SYSTEMAGENTS, on_change=events.on_change), WORKERS),
+        endpoints=(
+            *heartbeat.endpoints(heartbeats, service.zone),
+            *counters.endpoints(service.database, Counters(service.database)),
+        ),
+        wire=wire,
+    )

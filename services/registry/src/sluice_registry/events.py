@@ -1,0 +1,68 @@
+"""What the registry says about agents: durable changes through the outbox, heartbeats best-effort."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from sluice_core import outbox, subjects
+from sluice_core.database import after_commit
+from sluice_core.rest import Change
+from sluice_registry import tables
+
+__all__ = ["AgentEvents"]
+
+Row = dict[str, Any]
+
+# A heartbeat that moves only these changes no state (architecture, rule 5).
+PULSE = frozenset({"last_heartbeat", "updated_at", "current_stf_count", "total_stf_processed", "last_stf_processed"})
+
+
+class AgentEvents:
+    """Events about agents.
+
+    Parameters
+    ----------
+    wake
+        Called after the commit of a transaction with events, from any thread; starts the relay.
+    publish
+        Publishes best-effort, from the event loop.
+    """
+
+    def __init__(self, wake: Callable[[], None], publish: Callable[[str, bytes], Awaitable[object]]) -> None:
+        self._wake = wake
+        self._publish = publish
+
+    def changed(self, connection: Connection, before: Row | None, after: Row | None) -> None:
+        """Say in the same transaction that an agent changed, if it did.
+
+        Parameters
+        ----------
+        connection
+            Of the transaction that changes it.
+        before, after
+            The agent as on the wire; None where there is none, or where it is known to differ.
+        """
+        row = after or before
+        assert row is not None
+        if before is not None and after is not None and all(before[k] == after[k] for k in after if k not in PULSE):
+            return
+        outbox.add(
+            connection,
+            tables.outbox,
+            subject=subjects.agents_state(row["namespace"], row["instance_name"]),
+            event_type="agent.state" if after else "agent.deleted",
+            data=row,
+            key=row["instance_name"],
+        )
+        after_commit(connection, self._wake)
+
+    def on_change(self, connection: Connection, change: Change) -> None:
+        """Follow the resource's own writes; a `sluice_core.rest.Resource` hook."""
+        self.changed(connection, change.before, change.after)
+
+    async def beat(self, row: Row) -> None:
+        """Say that a heartbeat was accepted; nobody may be listening."""
+        subject = subjects.agents_heartbeat(row["namespace"], row["instance_name"])
+        await self._publish(subject, msgspec.json.encode(row))

@@ -1,0 +1,50 @@
+"""``POST /api/systemagents/heartbeat/`` (contract 3.1, decision 9)."""
+
+from datetime import tzinfo
+
+from sluice_core.auth import Scope
+from sluice_core.rest import Endpoint, Reply, Request
+from sluice_core.rest.validate import mapping
+from sluice_registry.service.heartbeats import FIELDS, NAME, Heartbeats, read_beat
+
+__all__ = ["endpoints"]
+
+
+def endpoints(heartbeats: Heartbeats, zone: tzinfo) -> tuple[Endpoint, ...]:
+    """Return the heartbeat door."""
+
+    async def post(request: Request) -> Reply:
+        beat = read_beat(mapping(await request.data()), zone)
+        outcome = await heartbeats.beat(beat)
+        return Reply(201 if outcome.created else 200, outcome.row)
+
+    return (
+        Endpoint(
+            "/api/systemagents/heartbeat/",
+            {"POST": post},
+            auth="session",
+            scope=Scope.AGENTS_WRITE,
+            openapi={"post": _document()},
+        ),
+    )
+
+
+def _document() -> dict[str, object]:
+    properties = {NAME.name: NAME.schema(), **{name: field.schema() for name, field in FIELDS.items()}}
+    agent = {"application/json": {"schema": {"$ref": "#/components/schemas/SystemAgent"}}}
+    errors = {"application/json": {"schema": {"$ref": "#/components/schemas/FieldErrors"}}}
+    body = {"type": "object", "required": [NAME.name], "properties": properties}
+    return {
+        "tags": ["systemagents"],
+        "operationId": "systemagents_heartbeat",
+        "summary": "Register or refresh one agent",
+        "description": "What is absent keeps its value. Answered once it is stored.",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": {
+            "200": {"description": "Refreshed", "content": agent},
+            "201": {"description": "New", "content": agent},
+            "400": {"description": "Bad values", "content": errors},
+            "403": {"description": "No credential, a bad one, or not the scope"},
+            "503": {"description": "Not stored; try again"},
+        },
+    }

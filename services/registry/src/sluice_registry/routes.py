@@ -1,0 +1,12 @@
+"""Paths that this service answers; all that nobody claims comes here too."""
+
+ROUTES = (
+    "/api/",
+    "/api/schema/",
+    "/api/systemagents",
+    "/api/workers",
+    "/api/namespaces/",
+    "/api/state/",
+    "/api/auth/",
+    "/.well-known/",
+)

@@ -1,0 +1,262 @@
+"""Heartbeats: many at once, each durable before it is answered (contract 3.1, 7.3; decision 9)."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta, tzinfo
+from functools import partial
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from sluice_core.database import Database, DatabaseAway
+from sluice_core.rest import Boolean, FieldError, Integer, Invalid, Json, Text, Url
+from sluice_registry.events import AgentEvents
+from sluice_registry.store.agents import SAID, AgentStore, Row
+
+__all__ = ["Beat", "Heartbeats", "Outcome", "read_beat"]
+
+log = structlog.get_logger(__name__)
+
+REQUIRED = "This field is required."
+EXITED = "EXITED"
+# Beats of one transaction. A batch of this size takes some 10 ms, which every one of them waits for.
+BATCH = 500
+
+# Looser than the resource: what agents call themselves and how they say they are is theirs (contract 3.1).
+FIELDS = {
+    each.name: each
+    for each in (
+        Text("agent_type", max_length=100),
+        Text("description", blank=True),
+        Text("status", max_length=10),
+        Url("agent_url", max_length=200, null=True, blank=True),
+        Text("namespace", max_length=100, null=True, blank=True),
+        Boolean("workflow_enabled"),
+        Text("operational_state", max_length=20),
+        Integer("pid", null=True),
+        Text("hostname", max_length=100, null=True, blank=True),
+        Json("metadata", null=True),
+        Integer("current_stf_count"),
+        Integer("total_stf_processed"),
+    )
+}
+NAME = Text("instance_name", max_length=100)
+NEW: Row = {
+    "agent_type": "other",
+    "description": "",
+    "status": "OK",
+    "agent_url": None,
+    "workflow_enabled": True,
+    "current_stf_count": 0,
+    "total_stf_processed": 0,
+    "pid": None,
+    "hostname": None,
+    "operational_state": "STARTING",
+    "namespace": None,
+    "metadata": None,
+}
+
+
+@dataclass(frozen=True)
+class Beat:
+    """One heartbeat: whose it is, and what it says; what it does not say is kept."""
+
+    name: str
+    said: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The agent after its heartbeat, and whether it is new."""
+
+    row: Row
+    created: bool
+
+
+def read_beat(data: Mapping[str, Any], zone: tzinfo) -> Beat:
+    """Validate a heartbeat.
+
+    Raises
+    ------
+    Invalid
+        Each bad key with its messages (contract 2.6).
+    """
+    errors: dict[str, list[str]] = {}
+    said: dict[str, Any] = {}
+    name = ""
+    try:
+        # Only a truthy name is one; 0 and false are not (contract 3.1).
+        name = NAME.parse(data.get("instance_name") or "", zone)
+    except FieldError as exc:
+        blank = str(exc) == "This field may not be blank."
+        errors["instance_name"] = [REQUIRED] if blank else list(exc.args)
+    for key, value in data.items():
+        if kind := FIELDS.get(key):
+            try:
+                said[key] = kind.parse(value, zone)
+            except FieldError as exc:
+                errors[key] = list(exc.args)
+    if errors:
+        raise Invalid(errors)
+    return Beat(name, said)
+
+
+def apply(row: Row, said: Mapping[str, Any]) -> Row:
+    """Return an agent as it is after a heartbeat, clocks aside.
+
+    A live heartbeat clears EXITED in whatever it does not speak of (decision 9).
+    """
+    after = {**row, **said}
+    if after["status"] == EXITED and "status" not in said:
+        after["status"] = "OK"
+    if after["operational_state"] == EXITED and "operational_state" not in said and after["status"] != EXITED:
+        after["operational_state"] = "READY"
+    return after
+
+
+@dataclass
+class _Waiting:
+    beat: Beat
+    done: "asyncio.Future[Outcome]" = field(repr=False)
+
+
+class Heartbeats:
+    """Takes heartbeats one by one and stores all that came while the last transaction ran in the next one.
+
+    So an answer always follows its commit, and the busier the door is, the fewer commits each heartbeat costs.
+
+    Parameters
+    ----------
+    database
+        Where agents are.
+    events
+        What is said about them.
+    stale_after
+        Silence after which an agent is EXITED.
+    waiting
+        How many may wait; `DatabaseAway` beyond it.
+    """
+
+    def __init__(self, database: Database, events: AgentEvents, *, stale_after: timedelta, waiting: int = 4096) -> None:
+        self._database = database
+        self._events = events
+        self._stale_after = stale_after
+        self._most = waiting
+        self._queue: list[_Waiting] = []
+        self._arrived = asyncio.Event()
+
+    async def beat(self, beat: Beat) -> Outcome:
+        """Store a heartbeat; returns after the commit.
+
+        Raises
+        ------
+        DatabaseAway
+            It is not stored: PostgreSQL cannot be reached, or too many wait.
+        """
+        if len(self._queue) >= self._most:
+            raise DatabaseAway("too many heartbeats wait")
+        waiting = _Waiting(beat, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._arrived.set()
+        return await waiting.done
+
+    async def run(self) -> None:
+        """Store what comes, for ever; a long-lived task."""
+        try:
+            while True:
+                await self._arrived.wait()
+                batch, self._queue = self._queue[:BATCH], self._queue[BATCH:]
+                if not self._queue:
+                    self._arrived.clear()
+                await self._store(batch)
+        finally:
+            for each in self._queue:
+                each.done.cancel()
+
+    async def sweep_regularly(self, every: timedelta) -> None:
+        """Look for silent agents from time to time, for ever; a long-lived task."""
+        while True:
+            with suppress(DatabaseAway):
+                await self._database.run(self.sweep)
+            await asyncio.sleep(every.total_seconds())
+
+    def sweep(self) -> None:
+        """Mark silent agents as EXITED; blocks."""
+        self._database.transact(self._sweep)
+
+    async def record(self, beats: Sequence[Beat]) -> list[Outcome]:
+        """Store heartbeats in one transaction, in the order in which they came; returns after the commit.
+
+        Raises
+        ------
+        DatabaseAway
+            They are not stored.
+        """
+        work = partial(self._record, beats=beats)
+        return await self._database.run(self._database.transact, work)
+
+    async def announce(self, outcomes: Sequence[Outcome]) -> None:
+        """Say that heartbeats were accepted; nobody may be listening."""
+        for outcome in outcomes:
+            await self._events.beat(outcome.row)
+
+    async def _store(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            outcomes = await self.record([each.beat for each in batch])
+        except Exception as exc:
+            if len(batch) > 1 and not isinstance(exc, DatabaseAway):
+                # One of them cannot be stored; the others must not suffer for it.
+                for each in batch:
+                    await self._store([each])
+                return
+            for each in batch:
+                if not each.done.done():
+                    each.done.set_exception(exc)
+            return
+        for each, outcome in zip(batch, outcomes, strict=True):
+            if not each.done.done():
+                each.done.set_result(outcome)
+        await self.announce(outcomes)
+
+    def _record(self, connection: Connection, beats: Sequence[Beat]) -> list[Outcome]:
+        store = AgentStore(connection)
+        stored = store.lock(list({beat.name for beat in beats}))
+        new = self._add(store, beats, stored)
+        latest = dict(stored)
+        for beat in beats:
+            latest[beat.name] = apply(latest[beat.name], beat.said)
+        changed = [_said(row) | {"id": row["id"]} for name, row in latest.items() if row != stored[name]]
+        same = [row for name, row in latest.items() if row == stored[name]]
+        after = {row["instance_name"]: row for row in (*store.change(changed), *store.touch(same))}
+        for name in sorted(after):
+            before = None if name in new else stored[name]
+            self._events.changed(connection, before, after[name])
+        self._sweep(connection)
+        outcomes = []
+        for beat in beats:
+            outcomes.append(Outcome(after[beat.name], beat.name in new))
+            new.discard(beat.name)
+        return outcomes
+
+    def _add(self, store: AgentStore, beats: Sequence[Beat], stored: dict[str, Row]) -> set[str]:
+        """Store agents that are heard of for the first time; fills ``stored``, returns the names of the new ones."""
+        first = {beat.name: beat for beat in reversed(beats) if beat.name not in stored}
+        rows = [apply(NEW | {"instance_name": name}, first[name].said) for name in sorted(first)]
+        added = {row["instance_name"]: row for row in store.add(rows)}
+        stored.update(added)
+        if met := set(first) - set(added):
+            # Another replica was faster; its row is there now.
+            stored.update(store.lock(list(met)))
+        return set(added)
+
+    def _sweep(self, connection: Connection) -> None:
+        for row in AgentStore(connection).sweep(self._stale_after):
+            log.info("agent is silent", agent=row["instance_name"], last_heartbeat=row["last_heartbeat"].isoformat())
+            self._events.changed(connection, None, row)
+
+
+def _said(row: Row) -> Row:
+    return {each.name: row[each.name] for each in SAID}

@@ -1,0 +1,107 @@
+"""Keeps the buckets of keys and tokens as PostgreSQL says, whatever happens to NATS (ARCHITECTURE, Identity)."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import structlog
+
+from sluice_core.auth import KEYS, REVOKED, TOKENS
+from sluice_core.bus import Bus, BusError
+from sluice_core.bus.backoff import Backoff
+from sluice_core.database import DatabaseAway
+from sluice_registry.service.identity import Known
+
+__all__ = ["Projection"]
+
+log = structlog.get_logger(__name__)
+
+# A refusal goes out before a grant.
+ORDER = (REVOKED, KEYS, TOKENS)
+# Seconds between two looks when nothing happens: another replica may have died between its commit and its message,
+# and tokens expire.
+PERIOD = 60.0
+
+
+class Projection:
+    """Copies what is known of keys and tokens from the database to the bus.
+
+    It follows the buckets itself. So it begins anew with each connection, notices a bucket that came back empty, and
+    takes out what nobody of us put in.
+
+    Parameters
+    ----------
+    bus
+        With the right to write the buckets, which only the registry has.
+    known
+        Reads what should be there; asked regularly, also while NATS is away.
+    period
+        Seconds between two looks when nothing happens.
+    """
+
+    def __init__(self, bus: Bus, known: Callable[[], Awaitable[Known]], *, period: float = PERIOD) -> None:
+        self._bus = bus
+        self._known = known
+        self._period = period
+        self._found: dict[str, dict[str, bytes]] = {bucket: {} for bucket in ORDER}
+        self._unread = set(ORDER)
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Say that something changed in the database; from the event loop."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Keep the buckets right, for ever; a long-lived task. NATS and PostgreSQL may be away."""
+        async with asyncio.TaskGroup() as tasks:
+            for bucket in ORDER:
+                tasks.create_task(
+                    self._bus.watch(bucket, partial(self._changed, bucket), partial(self._read, bucket)),
+                    name=f"projection of {bucket}",
+                )
+            tasks.create_task(self._reconcile_always(), name="projection")
+
+    def _changed(self, bucket: str, key: str, value: bytes | None) -> None:
+        found = self._found[bucket]
+        if found.get(key) == value:
+            return
+        if value is None:
+            del found[key]
+        else:
+            found[key] = value
+        self._wake.set()
+
+    def _read(self, bucket: str) -> None:
+        self._unread.discard(bucket)
+        self._wake.set()
+
+    async def _reconcile_always(self) -> None:
+        delays = Backoff(longest=self._period)
+        while True:
+            self._wake.clear()
+            try:
+                await self._reconcile()
+            except (BusError, DatabaseAway) as exc:
+                log.warning("keys and tokens are not told to other services yet", reason=str(exc))
+                await delays.wait(self._wake)
+                continue
+            delays.reset()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._period)
+
+    async def _reconcile(self) -> None:
+        # What is in a bucket was committed before. Looked at in this order, nothing that another replica adds
+        # meanwhile seems to be too much.
+        found = {bucket: dict(self._found[bucket]) for bucket in ORDER}
+        known = await self._known()
+        if self._unread or not self._bus.connected:
+            return
+        for bucket in ORDER:
+            for key, value in known[bucket].items():
+                if found[bucket].get(key) != value:
+                    await self._bus.put(bucket, key, value)
+                    self._found[bucket][key] = value
+            for key in found[bucket].keys() - known[bucket].keys():
+                await self._bus.delete(bucket, key)
+                self._found[bucket].pop(key, None)

@@ -1,0 +1,1 @@
+"""What the registry keeps; the only place with SQL."""

@@ -1,0 +1,116 @@
+"""The ``system_agent`` table, as heartbeats use it."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Select, Update, bindparam, column, func, select, update
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+
+from sluice_registry.resources import SYSTEMAGENTS
+from sluice_registry.tables import system_agent
+
+__all__ = ["AgentStore"]
+
+Row = dict[str, Any]
+
+COLUMNS = [system_agent.c[field.column] for field in SYSTEMAGENTS.fields]
+NAMES = [each.name for each in COLUMNS]
+CLOCKS = ("created_at", "updated_at", "last_heartbeat")
+# What a heartbeat can say of its agent.
+SAID = [each for each in COLUMNS if each.name not in (*CLOCKS, "id", "last_stf_processed")]
+
+
+def _rows(*more: Any) -> Any:
+    """Return a table made of one JSON parameter, so that any number of rows is one statement."""
+    columns = [column(each.name, each.type) for each in (*more, *SAID)]
+    made = func.jsonb_to_recordset(bindparam("rows", type_=JSONB)).table_valued(*columns, name="r")
+    return made.render_derived(name="r", with_types=True)
+
+
+def _lock() -> Select[Any]:
+    # In one order, so that two replicas do not wait for each other in a circle.
+    named = system_agent.c.instance_name == func.any(bindparam("names"))
+    return select(*COLUMNS).where(named).order_by(system_agent.c.instance_name).with_for_update()
+
+
+def _add() -> Any:
+    rows = _rows()
+    values = select(*(rows.c[each.name] for each in SAID), func.now()).select_from(rows)
+    target = [each.name for each in SAID] + ["last_heartbeat"]
+    statement = pg_insert(system_agent).from_select(target, values)
+    return statement.on_conflict_do_nothing(index_elements=["instance_name"]).returning(*COLUMNS)
+
+
+def _change() -> Update:
+    rows = _rows(system_agent.c.id)
+    said = {each.name: rows.c[each.name] for each in SAID}
+    statement = update(system_agent).where(system_agent.c.id == rows.c.id)
+    return statement.values(**said, last_heartbeat=func.now(), updated_at=func.now()).returning(*COLUMNS)
+
+
+def _touch() -> Update:
+    statement = update(system_agent).where(system_agent.c.id == func.any(bindparam("ids")))
+    return statement.values(last_heartbeat=func.now(), updated_at=func.now()).returning(system_agent.c.last_heartbeat)
+
+
+def _sweep() -> Update:
+    # Whoever is locked is being heard of right now; the next sweep comes soon.
+    silent = (
+        select(system_agent.c.id)
+        .where(
+            system_agent.c.last_heartbeat < func.now() - bindparam("silence"),
+            system_agent.c.status != "EXITED",
+            system_agent.c.operational_state != "EXITED",
+        )
+        .order_by(system_agent.c.instance_name)
+        .with_for_update(skip_locked=True)
+    )
+    statement = update(system_agent).where(system_agent.c.id.in_(silent))
+    # As in the contract, updated_at stays: nothing came from the agent (3.1).
+    return statement.values(status="EXITED", operational_state="EXITED").returning(*COLUMNS)
+
+
+LOCK, ADD, CHANGE, TOUCH, SWEEP = _lock(), _add(), _change(), _touch(), _sweep()
+
+
+class AgentStore:
+    """Agents by name, many at a time. Never commits.
+
+    Parameters
+    ----------
+    connection
+        In a transaction of the caller's.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def lock(self, names: Sequence[str]) -> dict[str, Row]:
+        """Return the agents of these names that exist; nobody else changes them until the transaction ends."""
+        found = self._many(LOCK, {"names": sorted(names)})
+        return {row["instance_name"]: row for row in found}
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+        """Store new agents, heard of now; those that somebody else stored meanwhile are left out of the result."""
+        return self._many(ADD, {"rows": rows}) if rows else []
+
+    def change(self, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+        """Write agents as given, heard of now."""
+        return self._many(CHANGE, {"rows": rows}) if rows else []
+
+    def touch(self, rows: Sequence[Row]) -> list[Row]:
+        """Mark agents as heard of now, with nothing else changed."""
+        if not rows:
+            return []
+        now = self._connection.execute(TOUCH, {"ids": [row["id"] for row in rows]}).scalars().first()
+        return [{**row, "last_heartbeat": now, "updated_at": now} for row in rows]
+
+    def sweep(self, silence: timedelta) -> list[Row]:
+        """Mark live agents that were silent for longer as EXITED, by the database's clock; return them."""
+        return self._many(SWEEP, {"silence": silence})
+
+    def _many(self, statement: Any, values: Mapping[str, Any]) -> list[Row]:
+        result = self._connection.execute(statement, values)
+        return [dict(zip(NAMES, row, strict=True)) for row in result]

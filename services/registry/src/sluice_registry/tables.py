@@ -1,0 +1,122 @@
+"""Tables of the registry."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from sluice_core.outbox import outbox_table
+
+__all__ = ["counter", "metadata", "namespace", "outbox", "signing_key", "system_agent", "token", "worker"]
+
+metadata = MetaData()
+Instant = DateTime(timezone=True)
+AnyJson = JSONB(none_as_null=True)
+
+# contract 3.1; agent_type is wider, since heartbeats bring workflow names (decision 9)
+system_agent = Table(
+    "system_agent",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("instance_name", String(100), nullable=False, unique=True),
+    Column("agent_type", String(100), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("status", String(10), nullable=False),
+    Column("last_heartbeat", Instant),
+    Column("agent_url", String(200)),
+    Column("workflow_enabled", Boolean, nullable=False),
+    Column("current_stf_count", Integer, nullable=False),
+    Column("total_stf_processed", Integer, nullable=False),
+    Column("last_stf_processed", Instant),
+    Column("pid", Integer),
+    Column("hostname", String(100)),
+    Column("operational_state", String(20), nullable=False),
+    Column("namespace", String(100)),
+    Column("metadata", AnyJson),
+    Column("created_at", Instant, nullable=False, server_default=text("now()")),
+    Column("updated_at", Instant, nullable=False, server_default=text("now()")),
+)
+Index("system_agent_namespace", system_agent.c.namespace)
+# Answers the sweep, which runs before every answered heartbeat.
+Index(
+    "system_agent_live",
+    system_agent.c.last_heartbeat,
+    postgresql_where=text("status <> 'EXITED' AND operational_state <> 'EXITED'"),
+)
+
+# contract 3.13
+worker = Table(
+    "worker",
+    metadata,
+    Column("worker_id", String(255), primary_key=True),
+    Column("run_number", Integer, nullable=False, index=True),
+    Column("panda_job", String(255), nullable=False),
+    Column("location", String(255), nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("current_slice_id", Integer),
+    Column("tf_filename", String(255)),
+    Column("slices_completed", Integer, nullable=False),
+    Column("last_heartbeat", Instant),
+    Column("started_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("metadata", AnyJson),
+)
+
+# contract 4.3
+namespace = Table(
+    "namespace",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("owner", String(100), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("metadata", AnyJson),
+    Column("created_at", Instant, nullable=False, server_default=text("now()")),
+    Column("updated_at", Instant, nullable=False, server_default=text("now()")),
+)
+
+# contract 4.2; a row for each, so that they do not wait for each other
+counter = Table(
+    "counter",
+    metadata,
+    Column("name", String(50), primary_key=True),
+    Column("next", BigInteger, nullable=False),
+    Column("last_taken_at", Instant),
+)
+
+signing_key = Table(
+    "signing_key",
+    metadata,
+    Column("kid", String(64), primary_key=True),
+    Column("private_pem", LargeBinary, nullable=False),
+    Column("created_at", Instant, nullable=False, server_default=text("now()")),
+)
+
+# Every token that was made or imported. A signed one is known by its id alone, an opaque one by its hash.
+token = Table(
+    "token",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("subject", String(150), nullable=False, index=True),
+    Column("roles", ARRAY(String(50)), nullable=False),
+    Column("scopes", ARRAY(String(50)), nullable=False),
+    Column("sha256", String(64), unique=True),
+    Column("created_at", Instant, nullable=False, server_default=text("now()")),
+    Column("created_by", String(150), nullable=False),
+    Column("expires_at", Instant),
+    Column("revoked_at", Instant),
+)
+
+outbox = outbox_table(metadata)
