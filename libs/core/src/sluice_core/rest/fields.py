@@ -59,7 +59,7 @@ class Field:
     read_only
         Ignored on input.
     blank
-        The empty text is a value of its own (texts only).
+        The empty text is a value of its own (texts and choices of texts only).
     unique
         No two rows share it; the database holds the constraint.
     auto
@@ -131,7 +131,7 @@ def printable(text: str) -> str:
 
 
 def _text(raw: Any) -> str:
-    if isinstance(raw, bool) or not isinstance(raw, str | int | float):
+    if isinstance(raw, bool) or not isinstance(raw, str | int | float) or raw in (math.inf, -math.inf):
         raise FieldError("Not a valid string.")
     return str(raw).strip()
 
@@ -214,6 +214,8 @@ class Choice(Field):
     def convert(self, raw: Any, zone: tzinfo) -> Any:
         by_text: dict[str, Any] = self._by_text  # type: ignore[attr-defined]
         text = str(raw)
+        if self.blank and text == "":
+            return text
         if text not in by_text:
             raise FieldError(f'"{printable(text)}" is not a valid choice.')
         return by_text[text]
@@ -353,7 +355,7 @@ def parse_datetime(raw: str, zone: tzinfo) -> datetime | None:
     Returns
     -------
     datetime or None
-        Aware; None when the text is no date-time.
+        In UTC, as PostgreSQL takes no offsets of 16 hours and more; None when the text is no date-time.
 
     Raises
     ------
@@ -370,8 +372,9 @@ def parse_datetime(raw: str, zone: tzinfo) -> datetime | None:
         value = naive.replace(tzinfo=_offset(found["zone"]) if found["zone"] else zone)
     except ValueError:
         return None
-    value.astimezone(UTC).astimezone(zone)
-    return value
+    instant = value.astimezone(UTC)
+    instant.astimezone(zone)
+    return instant
 
 
 def _offset(text: str) -> tzinfo:

@@ -1,6 +1,6 @@
 """Create, read, replace, change and delete one row: what the door asks for, in one worker thread each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import tzinfo
 from typing import Any
 
@@ -44,11 +44,12 @@ class Operations:
         data = validate.mapping(parse())
         values, errors = validate.created(self.resource, data, self._zone)
         if errors:
-            found = self._database.read(lambda connection: self.store.objections(connection, values, data))
+            found = self._database.read(lambda c: self.store.objections(c, values, data, together=False))
             raise Invalid(self._sorted({**found, **errors}))
 
         def work(connection: Connection) -> Row:
             row = self.store.insert(connection, values)
+            self._insist_on_relations(row, values, data)
             self._changed(connection, Change("created", None, row))
             return row
 
@@ -100,10 +101,11 @@ class Operations:
             if own.column in values and values.pop(own.column) != before[own.name]:
                 errors.setdefault(own.name, []).append("This field is the key of the row and cannot be changed.")
             if errors:
-                found = self.store.objections(connection, values, data, key)
+                found = self.store.objections(connection, values, data, key, together=False)
                 raise Invalid(self._sorted({**found, **errors}))
             row = self.store.update(connection, key, values)
             assert row is not None
+            self._insist_on_relations(row, values, data)
             self._changed(connection, Change("updated", before, row))
             return row
 
@@ -138,7 +140,7 @@ class Operations:
         try:
             return self.resource.field(self.resource.key).convert(text, self._zone)
         except FieldError as exc:
-            beyond = str(exc.args[0]).startswith("Ensure this value")
+            beyond = str(exc.args[0]).startswith("Ensure this")
             raise not_found(self.resource.model if beyond else None) from None
 
     def _write(self, work: Callable[[Connection], Row], values: Any, data: Any, key: Any) -> Row:
@@ -153,6 +155,16 @@ class Operations:
             if str(getattr(exc.orig, "pgcode", "")).startswith(("22", "54")):
                 raise Invalid({"non_field_errors": ["A value cannot be stored."]}) from exc
             raise
+
+    def _insist_on_relations(self, row: Row, values: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+        """Refuse what no constraint refuses: a name that leads nowhere, in a column that may be null."""
+        errors = {
+            field.name: [field.absent(data.get(field.name))]
+            for column, field in self.store.slugs.items()
+            if values.get(column) is not None and row[field.name] is None
+        }
+        if errors:
+            raise Invalid(errors)
 
     def _changed(self, connection: Connection, change: Change) -> None:
         if self.resource.on_change is not None:

@@ -8,11 +8,13 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Executable,
+    Table,
     and_,
     bindparam,
     delete,
     func,
     insert,
+    literal_column,
     or_,
     select,
     tuple_,
@@ -47,7 +49,7 @@ class ResourceStore:
             for each in resource.fields
         ]
         self._auto = {each.column: each.auto for each in resource.fields if each.auto}
-        self._slugs = {each.column: each for each in resource.fields if isinstance(each, ForeignKey) and each.slug}
+        self.slugs = {each.column: each for each in resource.fields if isinstance(each, ForeignKey) and each.slug}
         self._get = select(*self._columns).where(self._key == bindparam("_key"))
         self._lock = self._get.with_for_update(of=table)
         self._delete = delete(table).where(self._key == bindparam("_key")).returning(*self._columns)
@@ -120,7 +122,13 @@ class ResourceStore:
         return connection.execute(select(func.count()).select_from(self.resource.table).where(*where)).scalar_one()
 
     def objections(
-        self, connection: Connection, values: Mapping[str, Any], given: Mapping[str, Any], key: Any = None
+        self,
+        connection: Connection,
+        values: Mapping[str, Any],
+        given: Mapping[str, Any],
+        key: Any = None,
+        *,
+        together: bool = True,
     ) -> Errors:
         """Say which of the values the rows of this and other tables forbid (contract 2.6).
 
@@ -132,6 +140,8 @@ class ResourceStore:
             What the client sent, for the messages.
         key
             The row about to be changed, which does not stand in its own way.
+        together
+            Look at what is unique together as well; of no use while some values are wrong.
         """
         table, resource = self.resource.table, self.resource
         others = [] if key is None else [self._key != key]
@@ -141,23 +151,28 @@ class ResourceStore:
             if value is None:
                 continue
             taken = [table.c[each.column] == value, *others]
-            if each.unique and self._exists(connection, taken):
+            if each.unique and self._exists(connection, table, taken):
                 name = each.name.replace("_", " ")
                 errors[each.name] = [f"{resource.label} with this {name} already exists."]
             elif isinstance(each, ForeignKey):
-                target = each.to.table.c[each.target.column]
-                if not self._exists(connection, [target == value]):
+                target = each.to.table
+                if not self._exists(connection, target, [target.c[each.target.column] == value]):
                     errors[each.name] = [each.absent(given.get(each.name, value))]
-        if errors:
+        if errors or not together:
             return errors
         for group in resource.unique_together:
             row = {} if key is None else self._stored(connection, key)
-            together = [
-                (self._slug_of(each) if isinstance(each, ForeignKey) and each.slug else table.c[each.column])
-                == values.get(each.column, row.get(each.name))
+            members = [
+                (
+                    self._slug_of(each) if isinstance(each, ForeignKey) and each.slug else table.c[each.column],
+                    values.get(each.column, row.get(each.name)),
+                )
                 for each in map(resource.field, group)
             ]
-            if self._exists(connection, [*together, *others]):
+            if any(value is None for _, value in members):
+                continue
+            same = [column == value for column, value in members]
+            if self._exists(connection, table, [*same, *others]):
                 text = f"The fields {', '.join(group)} must make a unique set."
                 errors.setdefault("non_field_errors", []).append(text)
         return errors
@@ -165,8 +180,9 @@ class ResourceStore:
     def _stored(self, connection: Connection, key: Any) -> Row:
         return self.get(connection, key) or {}
 
-    def _exists(self, connection: Connection, where: Sequence[ColumnElement[bool]]) -> bool:
-        return connection.execute(select(sql_literal(1)).where(*where).limit(1)).first() is not None
+    def _exists(self, connection: Connection, table: Table, where: Sequence[ColumnElement[bool]]) -> bool:
+        query = select(sql_literal(1)).select_from(table).where(*where).limit(1)
+        return connection.execute(query).first() is not None
 
     def _one(self, connection: Connection, statement: Executable, values: Mapping[str, Any]) -> Row | None:
         row = connection.execute(statement, values).first()
@@ -175,13 +191,14 @@ class ResourceStore:
     def _slug_of(self, field: ForeignKey) -> ColumnElement[Any]:
         target = field.to.table.alias()
         key = target.c[field.to.field(field.to.key).column]
-        query = select(target.c[field.target.column]).where(key == self.resource.table.c[field.column])
-        return query.correlate(self.resource.table).scalar_subquery()
+        # Spelled out, as SQLAlchemy correlates nothing in the RETURNING of an INSERT.
+        own: ColumnElement[Any] = literal_column(str(self.resource.table.c[field.column].compile()))
+        return select(target.c[field.target.column]).where(key == own).scalar_subquery()
 
     def _bound(self, columns: Sequence[str]) -> dict[str, Any]:
         bound: dict[str, Any] = {}
         for column in columns:
-            if field := self._slugs.get(column):
+            if field := self.slugs.get(column):
                 target = field.to.table
                 key = target.c[field.to.field(field.to.key).column]
                 slug = target.c[field.target.column]
