@@ -2,7 +2,8 @@
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from sluice_core.metrics import LabelledRegistries, Metrics
+from sluice_core.bus import Bus, ConsumerState
+from sluice_core.metrics import BusMetrics, LabelledRegistries, Metrics
 
 
 def text(metrics: Metrics) -> str:
@@ -53,3 +54,15 @@ def test_services_in_one_process_are_told_apart_by_a_label() -> None:
     for service in ("one", "two"):
         line = f'sluice_http_requests_total{{method="GET",route="/a/",service="{service}",status="200"}} 1.0'
         assert line in exposition
+
+
+def test_the_bus_and_its_consumers_are_read_when_scraped() -> None:
+    metrics, bus = Metrics(), Bus("nats://127.0.0.1:1", name="test")
+    metrics.registry.register(BusMetrics(bus))
+    bus.consumers["logs"] = ConsumerState(waiting=7, handled=40, parked=1)
+    bus.dropped = 3
+    found = text(metrics)
+    assert "sluice_bus_connected 0.0" in found
+    assert "sluice_bus_dropped_total 3.0" in found
+    assert 'sluice_consumer_waiting{consumer="logs"} 7.0' in found
+    assert 'sluice_consumer_parked_total{consumer="logs"} 1.0' in found

@@ -1,12 +1,16 @@
 """What one service counts, in a registry of its own, so that several services fit in one process."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-__all__ = ["LabelledRegistries", "Metrics", "RouteMetrics"]
+if TYPE_CHECKING:
+    from sluice_core.bus import Bus
+
+__all__ = ["BusMetrics", "LabelledRegistries", "Metrics", "RouteMetrics"]
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -89,6 +93,32 @@ class Metrics:
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Add a gauge that is read when it is scraped."""
         Gauge(name, text, registry=self.registry).set_function(read)
+
+
+class BusMetrics(Collector):
+    """What the bus of a service and its consumers have counted."""
+
+    def __init__(self, bus: "Bus") -> None:
+        self._bus = bus
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the families, read from the bus now."""
+        bus = self._bus
+        yield GaugeMetricFamily("sluice_bus_connected", "Whether NATS is connected.", bus.connected)
+        yield GaugeMetricFamily("sluice_bus_pending", "Stored messages without an answer yet.", bus.pending)
+        yield CounterMetricFamily("sluice_bus_published", "Messages handed to NATS.", bus.published)
+        yield CounterMetricFamily("sluice_bus_dropped", "Best-effort messages that were thrown away.", bus.dropped)
+        yield CounterMetricFamily("sluice_bus_refused", "Messages that a stream did not take.", bus.refused)
+        waiting = GaugeMetricFamily("sluice_consumer_waiting", "Messages not delivered yet.", labels=("consumer",))
+        handled = CounterMetricFamily("sluice_consumer_handled", "Messages processed.", labels=("consumer",))
+        failed = CounterMetricFamily("sluice_consumer_failed", "Deliveries to be repeated.", labels=("consumer",))
+        parked = CounterMetricFamily("sluice_consumer_parked", "Messages put aside in DLQ.", labels=("consumer",))
+        for name, state in bus.consumers.items():
+            waiting.add_metric((name,), state.waiting)
+            handled.add_metric((name,), state.handled)
+            failed.add_metric((name,), state.failed)
+            parked.add_metric((name,), state.parked)
+        yield from (waiting, handled, failed, parked)
 
 
 class LabelledRegistries(Collector):
