@@ -42,7 +42,8 @@ class Health:
     Parameters
     ----------
     max_age
-        Seconds for which a report is given out again, so that probes and dashboards cost nothing.
+        Seconds for which a good report is given out again, so that probes and dashboards cost nothing; a bad one for a
+        fifth of it, so that a service which has just become ready is seen to be.
     timeout
         Seconds after which a check that says nothing has failed.
 
@@ -70,8 +71,10 @@ class Health:
         """Return a report that is at most `max_age` old. Callers at the same time share one run of the checks."""
         if self.draining:
             return Report(False, {"process": Result(False, "stopping")})
-        if self._report is not None and time.monotonic() - self._taken < self._max_age:
-            return self._report
+        if self._report is not None:
+            kept = self._max_age if self._report.ok else self._max_age / 5
+            if time.monotonic() - self._taken < kept:
+                return self._report
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run(), name="readiness")
         # A probe that gives up must not take the run away from the others.
