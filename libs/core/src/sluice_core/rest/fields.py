@@ -7,7 +7,7 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -375,6 +375,14 @@ def parse_datetime(raw: str, zone: tzinfo) -> datetime | None:
     instant = value.astimezone(UTC)
     instant.astimezone(zone)
     return instant
+
+
+def whole_minutes(moment: datetime) -> datetime:
+    """Return the same instant at an offset without seconds; local mean times have some, which no format can say."""
+    seconds = (moment.utcoffset() or timedelta()).seconds % 60
+    if not seconds:
+        return moment
+    return moment.astimezone(timezone((moment.utcoffset() or timedelta()) + timedelta(seconds=60 - seconds)))
 
 
 def _offset(text: str) -> tzinfo:

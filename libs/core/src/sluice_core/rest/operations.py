@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sluice_core.database import Database
 from sluice_core.rest import validate
 from sluice_core.rest.errors import Invalid, not_found
-from sluice_core.rest.fields import FieldError
+from sluice_core.rest.fields import FieldError, Text
 from sluice_core.rest.resource import Change, Resource, Row
 from sluice_core.rest.store import ResourceStore
 
@@ -137,11 +137,16 @@ class Operations:
         ApiError
             404, as no row can have that key (contract 2.6, 18.6).
         """
+        field = self.resource.field(self.resource.key)
         try:
-            return self.resource.field(self.resource.key).convert(text, self._zone)
+            key = field.convert(text, self._zone)
         except FieldError as exc:
-            beyond = str(exc.args[0]).startswith("Ensure this")
-            raise not_found(self.resource.model if beyond else None) from None
+            readable = isinstance(field, Text) or str(exc.args[0]).startswith("Ensure this")
+            raise not_found(self.resource.model if readable else None) from None
+        if isinstance(field, Text) and key != text:
+            # Texts are stored without white space around them, so no row has this key.
+            raise not_found(self.resource.model)
+        return key
 
     def _write(self, work: Callable[[Connection], Row], values: Any, data: Any, key: Any) -> Row:
         try:

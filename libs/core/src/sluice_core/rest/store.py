@@ -22,12 +22,14 @@ from sqlalchemy import (
 )
 from sqlalchemy import literal as sql_literal
 
-from sluice_core.rest.fields import ForeignKey
+from sluice_core.rest.fields import DateTime, ForeignKey, whole_minutes
 from sluice_core.rest.resource import Resource, Row
 
 __all__ = ["ResourceStore"]
 
 Errors = dict[str, list[str]]
+# By then the last country had given up local mean time.
+WHOLE_OFFSETS = 1973
 
 
 class ResourceStore:
@@ -48,6 +50,7 @@ class ResourceStore:
             else table.c[each.column].label(each.name)
             for each in resource.fields
         ]
+        self._moments = tuple(each.name for each in resource.fields if isinstance(each, DateTime))
         self._auto = {each.column: each.auto for each in resource.fields if each.auto}
         self.slugs = {each.column: each for each in resource.fields if isinstance(each, ForeignKey) and each.slug}
         self._get = select(*self._columns).where(self._key == bindparam("_key"))
@@ -110,7 +113,7 @@ class ResourceStore:
         if after is not None:
             statement = statement.where(_beyond(order, after))
         statement = statement.order_by(*(column.desc() if down else column.asc() for column, down in order))
-        return [dict(row) for row in connection.execute(statement.limit(limit)).mappings()]
+        return [self._row(values) for values in connection.execute(statement.limit(limit))]
 
     def up_to_newest(self, connection: Connection) -> ColumnElement[bool]:
         """Return the condition that leaves out rows with a key beyond the newest one of now."""
@@ -186,7 +189,14 @@ class ResourceStore:
 
     def _one(self, connection: Connection, statement: Executable, values: Mapping[str, Any]) -> Row | None:
         row = connection.execute(statement, values).first()
-        return None if row is None else dict(zip(self.names, row, strict=True))
+        return None if row is None else self._row(row)
+
+    def _row(self, values: Sequence[Any]) -> Row:
+        row = dict(zip(self.names, values, strict=True))
+        for name in self._moments:
+            if row[name] is not None and row[name].year < WHOLE_OFFSETS:
+                row[name] = whole_minutes(row[name])
+        return row
 
     def _slug_of(self, field: ForeignKey) -> ColumnElement[Any]:
         target = field.to.table.alias()
