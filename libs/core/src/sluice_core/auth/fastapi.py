@@ -1,0 +1,94 @@
+"""Who calls, for FastAPI routes: new endpoints, which refuse with RFC 9457 problems (DECISIONS 1, 24).
+
+Not imported by `sluice_core.auth`, so that what only verifies tokens needs no web framework.
+"""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Security
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security import SecurityScopes
+from fastapi.security.base import SecurityBase
+
+from sluice_core.auth.identity import Identity, Refused
+from sluice_core.errors import Problem
+
+__all__ = ["REFUSALS", "Forbidden", "Reader", "Unauthenticated", "require"]
+
+NOT_PROVIDED = "Authentication credentials were not provided."
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"description": "No credential, or a bad one"},
+    403: {"description": "Not the scope"},
+}
+"""What a route with `require` answers beside its own; for its ``responses``."""
+
+
+class Unauthenticated(Problem):
+    """No credential, or one that is not good."""
+
+    status, code, title = 401, "unauthenticated", "Authentication is required"
+
+
+class Forbidden(Problem):
+    """A known caller who may not do this."""
+
+    status, code, title = 403, "forbidden", "Not allowed"
+
+
+def _identify(request: Request) -> Identity | None:
+    try:
+        identity: Identity | None = request.app.state.service.auth.authenticate(request.scope["headers"])
+    except Refused as exc:
+        raise Unauthenticated(
+            exc.detail, headers={"WWW-Authenticate": 'Bearer realm="sluice", error="invalid_token"'}
+        ) from None
+    return identity
+
+
+def _missing() -> Unauthenticated:
+    return Unauthenticated(NOT_PROVIDED, headers={"WWW-Authenticate": 'Bearer realm="sluice"'})
+
+
+class _Required(SecurityBase):
+    """A dependency that OpenAPI shows as the scheme which `sluice_core.rest` declares."""
+
+    model = HTTPBearer()
+    scheme_name = "bearer"
+
+    # A coroutine, although nothing waits: FastAPI would call a plain function in a thread.
+    async def __call__(self, request: Request, needed: SecurityScopes) -> Identity:
+        identity = _identify(request)
+        if identity is None:
+            raise _missing()
+        for scope in needed.scopes:
+            if not identity.may(scope):
+                raise Forbidden(f"This needs the scope {scope}.")
+        return identity
+
+
+def require(*scopes: str) -> Any:
+    """Let in only who holds all of these scopes; without any, whoever has a good credential.
+
+    Raises
+    ------
+    Unauthenticated, Forbidden
+        When a request comes.
+
+    Examples
+    --------
+    >>> @router.delete("/{name}")
+    ... def remove(name: str, caller: Annotated[Identity, require(Scope.AGENTS_WRITE)]) -> None: ...
+    """
+    return Security(_Required(), scopes=scopes)
+
+
+async def _reader(request: Request) -> Identity | None:
+    identity = _identify(request)
+    if identity is None and not request.app.state.service.settings.shared.anonymous_read:
+        raise _missing()
+    return identity
+
+
+Reader = Annotated[Identity | None, Depends(_reader)]
+"""Parameter of a route that reads: open to all where the deployment says so, though never to a bad credential."""
