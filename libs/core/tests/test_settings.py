@@ -32,6 +32,12 @@ def test_a_duration_that_is_none_is_refused(text: str) -> None:
         parse_duration(text)
 
 
+@pytest.mark.parametrize("endless", ["9" * 400 + "d", "999999999999d", float("inf"), float("nan")])
+def test_a_duration_without_end_is_refused_like_any_bad_one(endless: str | float) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - nan in the words of the standard library
+        parse_duration(endless)
+
+
 @pytest.mark.parametrize("text", ["90s", "5m", "36h", "2d", "0s", "0.25s"])
 def test_a_duration_is_shown_as_it_was_written(text: str) -> None:
     parsed = parse_duration(text)

@@ -38,12 +38,18 @@ def parse_duration(value: object) -> object:
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return value
-    if isinstance(value, int | float):
-        return timedelta(seconds=value)
-    match = _DURATION.fullmatch(value.strip().lower())
-    if match is None:
-        raise ValueError("a duration is written like 90s, 5m, 1h or 2d")
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2] or "s"])
+    seconds: float
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip().lower())
+        if match is None:
+            raise ValueError("a duration is written like 90s, 5m, 1h or 2d")
+        seconds = float(match[1]) * _UNITS[match[2] or "s"]
+    else:
+        seconds = value
+    try:
+        return timedelta(seconds=seconds)
+    except OverflowError:
+        raise ValueError("a duration is shorter than a billion days") from None
 
 
 def duration_text(value: timedelta) -> str:
