@@ -1,16 +1,18 @@
 """Which representation an answer has, from ``Accept``, ``?format=`` and the suffix (contract 2.1, 2.2, 18.2)."""
 
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, TypeVar
 
 from sluice_core.rest.errors import ApiError, not_found
 
-__all__ = ["Format", "negotiate"]
+__all__ = ["Format", "Offers", "choose", "negotiate"]
 
 Format = Literal["json", "html"]
 
-# In the order in which equally good offers win, with the name that ?format= and the suffix use.
-OFFERS: tuple[tuple[Format, str, str, str], ...] = (
+T = TypeVar("T")
+Offers = tuple[tuple[T, str, str, str], ...]
+
+OFFERS: Offers[Format] = (
     ("json", "application", "json", "json"),
     ("html", "text", "html", "api"),
 )
@@ -18,7 +20,12 @@ OFFERS: tuple[tuple[Format, str, str, str], ...] = (
 
 @lru_cache(1024)
 def negotiate(accept: str, wanted: str | None) -> Format:
-    """Choose the representation.
+    """Choose the representation of a resource or endpoint; see `choose`."""
+    return choose(accept, wanted, OFFERS)
+
+
+def choose(accept: str, wanted: str | None, offers: Offers[T]) -> T:
+    """Choose one of the representations that are offered.
 
     Parameters
     ----------
@@ -26,21 +33,24 @@ def negotiate(accept: str, wanted: str | None) -> Format:
         The ``Accept`` header; empty for any.
     wanted
         Format asked for by name, or None.
+    offers
+        Each with its media type in two parts and the name that ``?format=`` and the suffix use. Of equally good ones
+        the first wins.
 
     Raises
     ------
     ApiError
         404 when no format has that name, 406 when the header allows none of the offers.
     """
-    offers = [offer for offer in OFFERS if wanted is None or offer[3] == wanted]
-    if not offers:
+    left = [offer for offer in offers if wanted is None or offer[3] == wanted]
+    if not left:
         raise not_found()
     ranges = [_media_range(each) for each in (accept or "*/*").split(",")]
     for precision in (3, 2, 1, 0):
-        for name, main, sub, _ in offers:
+        for found, main, sub, _ in left:
             for found_precision, found_main, found_sub in ranges:
                 if found_precision == precision and found_main in (main, "*") and found_sub in (sub, "*"):
-                    return name
+                    return found
     raise ApiError(406, {"detail": "Could not satisfy the request Accept header."})
 
 
