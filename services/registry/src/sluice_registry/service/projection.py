@@ -8,8 +8,7 @@ from functools import partial
 import structlog
 
 from sluice_core.auth import KEYS, REVOKED, TOKENS
-from sluice_core.bus import Bus, BusError
-from sluice_core.bus.backoff import Backoff
+from sluice_core.bus import Backoff, Bus, BusError
 from sluice_core.database import DatabaseAway
 from sluice_registry.service.identity import Known
 
