@@ -1,17 +1,21 @@
 """Heartbeats of agents without HTTP, and those the bridge takes from a broker (contract 7.3; decision 9)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import tzinfo
 from typing import Any
 
 import msgspec
 
 from sluice_core import subjects
-from sluice_core.bus import Message, Poison
+from sluice_core.bus import Message, Poison, Rejected
 from sluice_core.rest import Invalid
 from sluice_registry.service.heartbeats import Beat, Heartbeats, read_beat
 
 __all__ = ["HeartbeatConsumer", "decode"]
+
+# How an agent begins that only a broker has heard of.
+NEW_FROM_BROKER = {"agent_type": "Unknown", "status": "UNKNOWN"}
 
 
 def decode(subject: str, body: bytes, zone: tzinfo) -> Beat:
@@ -32,16 +36,18 @@ def decode(subject: str, body: bytes, zone: tzinfo) -> Beat:
     try:
         whose = subjects.heartbeat_in(subject)
         data = msgspec.json.decode(body)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise Poison(str(exc)) from None
     if not isinstance(data, dict):
         raise Poison("a heartbeat is a JSON object")
-    said: Mapping[str, Any] = _of_broker(data) if "agent_name" in data else data
+    of_broker = "agent_name" in data
+    said: Mapping[str, Any] = _of_broker(data) if of_broker else data
     named = {"namespace": whose.namespace} if whose.namespace else {}
     try:
-        return read_beat({**said, **named, "instance_name": whose.name}, zone)
+        beat = read_beat({**said, **named, "instance_name": whose.name}, zone)
     except Invalid as exc:
         raise Poison(f"heartbeat of {whose.name}: {exc.errors}") from None
+    return replace(beat, new=NEW_FROM_BROKER) if of_broker else beat
 
 
 def _of_broker(data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -57,13 +63,20 @@ class HeartbeatConsumer:
         self._heartbeats = heartbeats
         self._zone = zone
 
-    async def handle(self, batch: Sequence[Message]) -> None:
+    async def handle(self, batch: Sequence[Message]) -> list[Rejected]:
         """Store a batch; returns after the commit.
 
-        Raises
-        ------
-        Poison
-            One of them is no heartbeat.
+        Returns
+        -------
+        list
+            What is no heartbeat.
         """
-        beats = [decode(message.subject, message.data, self._zone) for message in batch]
+        beats: list[Beat] = []
+        rejected: list[Rejected] = []
+        for message in batch:
+            try:
+                beats.append(decode(message.subject, message.data, self._zone))
+            except Poison as exc:
+                rejected.append((message, str(exc)))
         await self._heartbeats.announce(await self._heartbeats.record(beats))
+        return rejected

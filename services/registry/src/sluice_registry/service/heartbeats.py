@@ -62,10 +62,17 @@ NEW: Row = {
 
 @dataclass(frozen=True)
 class Beat:
-    """One heartbeat: whose it is, and what it says; what it does not say is kept."""
+    """One heartbeat: whose it is, and what it says; what it does not say is kept.
+
+    Attributes
+    ----------
+    new
+        How an agent begins that is heard of for the first time, where that differs from `NEW`.
+    """
 
     name: str
     said: Mapping[str, Any]
+    new: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -244,7 +251,7 @@ class Heartbeats:
     def _add(self, store: AgentStore, beats: Sequence[Beat], stored: dict[str, Row]) -> set[str]:
         """Store agents that are heard of for the first time; fills ``stored``, returns the names of the new ones."""
         first = {beat.name: beat for beat in reversed(beats) if beat.name not in stored}
-        rows = [apply(NEW | {"instance_name": name}, first[name].said) for name in sorted(first)]
+        rows = [apply({**NEW, **beat.new, "instance_name": name}, beat.said) for name, beat in sorted(first.items())]
         added = {row["instance_name"]: row for row in store.add(rows)}
         stored.update(added)
         if met := set(first) - set(added):
