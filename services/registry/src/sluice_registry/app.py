@@ -14,10 +14,14 @@ from sluice_core.service import Service, build
 from sluice_registry import tables
 from sluice_registry.consumer import HeartbeatConsumer
 from sluice_registry.events import AgentEvents
-from sluice_registry.handlers import counters, heartbeat
+from sluice_registry.handlers import counters, heartbeat, index, schema, tokens
+from sluice_registry.handlers import namespaces as namespace_doors
 from sluice_registry.resources import SYSTEMAGENTS, WORKERS
 from sluice_registry.service.counters import Counters
 from sluice_registry.service.heartbeats import Heartbeats
+from sluice_registry.service.identity import TokenIssuer
+from sluice_registry.service.namespaces import Namespaces
+from sluice_registry.service.projection import Projection
 from sluice_registry.settings import Settings
 
 __all__ = ["create_app"]
@@ -41,10 +45,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         service.database, events, stale_after=settings.stale_after, waiting=settings.heartbeats_waiting
     )
     beats = HeartbeatConsumer(heartbeats, service.zone)
+    issuer = TokenIssuer(
+        service.database, service.keyring, passphrase=settings.key_passphrase, admin_token=settings.admin_token
+    )
+    projection = Projection(service.bus, issuer.refresh)
+    namespaces = Namespaces(service.database)
 
     @asynccontextmanager
     async def wire(service: Service) -> AsyncIterator[None]:
+        await issuer.start()
         tasks = service.supervisor
+        tasks.spawn("projection", projection.run)
         tasks.spawn("outbox", relay.run)
         tasks.spawn("heartbeats", heartbeats.run)
         tasks.spawn("sweep", partial(heartbeats.sweep_regularly, settings.sweep_every))
@@ -60,6 +71,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         endpoints=(
             *heartbeat.endpoints(heartbeats, service.zone),
             *counters.endpoints(service.database, Counters(service.database)),
+            *namespace_doors.endpoints(namespaces),
+            *index.endpoints(),
+        ),
+        routers=(
+            namespace_doors.router(namespaces),
+            tokens.router(issuer, lifetime=settings.token_lifetime),
+            schema.router(),
         ),
         wire=wire,
     )

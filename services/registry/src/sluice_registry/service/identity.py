@@ -9,6 +9,7 @@ from uuid import uuid4
 import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import SecretStr
 from sqlalchemy import Connection
 
 from sluice_core.auth import (
@@ -86,11 +87,16 @@ class TokenIssuer:
     """
 
     def __init__(
-        self, database: Database, keyring: Keyring, *, passphrase: str | None = None, admin_token: str | None = None
+        self,
+        database: Database,
+        keyring: Keyring,
+        *,
+        passphrase: SecretStr | None = None,
+        admin_token: SecretStr | None = None,
     ) -> None:
         self._database = database
         self._keyring = keyring
-        self._passphrase = passphrase
+        self._passphrase = None if passphrase is None else passphrase.get_secret_value()
         self._admin_token = admin_token
         self._loaded: dict[str, Ed25519PrivateKey] = {}
         self._known: Known = {KEYS: {}, TOKENS: {}, REVOKED: {}}
@@ -189,7 +195,7 @@ class TokenIssuer:
             if self._passphrase is not None and not _encrypted(pem):
                 store.put_key(kid, dump_private_key(self._unlock(pem), self._passphrase))
         if self._admin_token:
-            self._import_admin(store, self._admin_token)
+            self._import_admin(store, self._admin_token.get_secret_value())
 
     def _import_admin(self, store: IdentityStore, token: str) -> None:
         if not token.isascii() or token.split() != [token] or len(token) > MAX_LENGTH:
