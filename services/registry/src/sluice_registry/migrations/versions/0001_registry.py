@@ -1,7 +1,7 @@
 """Agents, workers, namespaces, counters, tokens and the outbox."""
 
 from alembic import op
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Identity, Integer, LargeBinary, String, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Identity, Integer, LargeBinary, String, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 revision = "0001"
@@ -88,4 +88,14 @@ def upgrade() -> None:
         Column("created_by", String(150), nullable=False),
         Column("expires_at", instant),
         Column("revoked_at", instant),
+    )
+    op.create_table(
+        "outbox",
+        Column("id", BigInteger, Identity(), primary_key=True),
+        Column("event_id", Uuid, nullable=False),
+        Column("subject", Text, nullable=False),
+        Column("key", Text, nullable=False),
+        Column("schema", Text, nullable=False),
+        Column("body", LargeBinary, nullable=False),
+        Column("created_at", instant, nullable=False, server_default=now),
     )
