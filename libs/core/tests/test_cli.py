@@ -129,13 +129,6 @@ def test_something_else_behind_the_address_is_noticed(url: str) -> None:
         Api(url).get("/html")
 
 
-def test_a_failure_ends_the_process_with_its_code(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        cli.fail(Failure("port 8002 is in use"))
-    assert ended.value.code == 2
-    assert capsys.readouterr().err == "sluice: port 8002 is in use\n"
-
-
 def test_tables_show_what_was_said_and_not_its_markup(capsys: pytest.CaptureFixture[str]) -> None:
     cli.print_table(["name", "n"], [["[red]x[/red]", None]], title="t")
     assert "[red]x[/red]" in capsys.readouterr().out

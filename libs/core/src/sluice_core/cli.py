@@ -6,7 +6,6 @@ Exit codes: 0 done; 1 the platform refused; 2 it could not be asked (usage, addr
 import json
 import os
 import ssl
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self
@@ -184,12 +183,6 @@ def local(directory: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError):
         return None
     return found
-
-
-def fail(failure: Failure) -> NoReturn:
-    """Say what went wrong, and end the process with the code of the failure."""
-    sys.stderr.write(f"sluice: {failure}\n")
-    raise SystemExit(failure.code)
 
 
 def _is_local(url: str) -> bool:

@@ -30,6 +30,7 @@ class RequestContext(NamedTuple):
 
     request_id: str
     traceparent: str | None
+    service: str = ""
 
 
 request_context: ContextVar[RequestContext | None] = ContextVar("sluice_request", default=None)
@@ -63,6 +64,8 @@ def _add_request(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
         event.setdefault("request_id", context.request_id)
         if context.traceparent:
             event.setdefault("traceparent", context.traceparent)
+        if context.service:
+            event.setdefault("service", context.service)
     return event
 
 

@@ -105,6 +105,8 @@ class Service:
         DatabaseAway
             PostgreSQL did not answer within ``SLUICE_START_TIMEOUT``.
         """
+        # Several services may share one process and its log.
+        structlog.contextvars.bind_contextvars(service=self.name)
         try:
             await self._require_current(package)
             await self.bus.open()
@@ -219,7 +221,7 @@ def build(
     )
     if shared.base_path:
         app.add_middleware(BasePath, prefix=shared.base_path)
-    app.add_middleware(Envelope, metrics=service.metrics, public_url=shared.public_url)
+    app.add_middleware(Envelope, metrics=service.metrics, service=service.name, public_url=shared.public_url)
     for path, methods in _routes(resources, endpoints, routers):
         service.metrics.declare(path, methods)
     app.openapi = lambda: document(app, resources, endpoints)  # type: ignore[method-assign]

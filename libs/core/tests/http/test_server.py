@@ -1,6 +1,7 @@
 """Servers started from code: kernel-chosen ports, one end for all, and that in bounded time."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -264,3 +265,22 @@ async def test_a_broken_answer_closes_the_connection() -> None:
     running.stop.set()
     await task
     await eventually_async(lambda: running.public.socket.fileno() == -1)
+
+
+async def test_a_request_head_without_end_is_refused_and_a_long_one_is_not() -> None:
+    running = Running(application())
+    task = asyncio.create_task(running.run())
+    await asyncio.wait_for(running.ready.wait(), 5)
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.public.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 40_000 + b"\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: ")
+    with contextlib.suppress(ConnectionError):
+        for _ in range(200):
+            writer.write(b"a" * 10_000)
+            await writer.drain()
+    with contextlib.suppress(ConnectionError):
+        assert b"HTTP/1.1 400" in await reader.read()
+    writer.close()
+    running.stop.set()
+    await task

@@ -53,13 +53,16 @@ class Envelope:
         Tells the template of its route in ``scope["sluice.route"]``, or as Starlette does in ``scope["route"]``.
     metrics
         Where requests are counted.
+    service
+        Its name, for the log.
     public_url
         ``SLUICE_PUBLIC_URL``, for `absolute_url`.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, public_url: str = "") -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, service: str = "", public_url: str = "") -> None:
         self.app = app
         self._metrics = metrics
+        self._service = service
         self._public_url = public_url
         self._process = secrets.token_hex(6)
         self._numbers = itertools.count(1)
@@ -73,7 +76,7 @@ class Envelope:
         metrics = self._metrics
         request_id, traceparent = self._identify(scope)
         # Every request has a task of its own and with it its own context: nothing to reset.
-        request_context.set(RequestContext(request_id.decode(), traceparent))
+        request_context.set(RequestContext(request_id.decode(), traceparent, self._service))
         if self._public_url:
             scope[PUBLIC_URL] = self._public_url
         status = 0

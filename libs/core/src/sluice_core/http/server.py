@@ -14,6 +14,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 __all__ = ["Listener", "PortBusy", "Server", "ServiceDied", "Tls", "lifespan", "serve", "stop_on_signals"]
 
@@ -24,6 +25,10 @@ GRACE = 2
 
 # Longer than the minute between two heartbeats of an agent, which else meets a connection that is just being closed.
 KEEP_ALIVE = 75
+
+
+MAX_HEAD = 64 * 1024
+"""Bytes of a request line and its headers, give or take one packet."""
 
 
 class PortBusy(Exception):
@@ -93,6 +98,28 @@ class Listener:
         self.socket.close()
 
 
+class _BoundedHead(HttpToolsProtocol):
+    """HTTP whose request line and headers are bounded; the parser itself keeps what is sent until memory ends."""
+
+    _head = 0
+
+    def on_headers_complete(self) -> None:
+        self._head = -1
+        super().on_headers_complete()
+
+    def on_message_begin(self) -> None:
+        self._head = 0
+        super().on_message_begin()
+
+    def data_received(self, data: bytes) -> None:
+        if self._head > MAX_HEAD:
+            self.send_400_response("Request head too large")
+            return
+        super().data_received(data)
+        if self._head >= 0:
+            self._head += len(data)
+
+
 class _Uvicorn(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -124,7 +151,7 @@ class Server:
     def __init__(self, app: ASGIApp, listener: Listener, tls: Tls | None = None) -> None:
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=_BoundedHead,
             lifespan="off",
             log_config=None,
             access_log=False,
