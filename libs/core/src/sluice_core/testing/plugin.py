@@ -20,9 +20,11 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def databases(postgres_server: PostgresServer) -> Databases:
+def databases(postgres_server: PostgresServer) -> Iterator[Databases]:
     """Databases as context managers, for fixtures that live longer than a test."""
-    return Databases(postgres_server)
+    made = Databases(postgres_server)
+    yield made
+    made.close()
 
 
 @pytest.fixture
