@@ -8,14 +8,14 @@ from sqlalchemy import Connection, Select, Update, bindparam, column, func, sele
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
-from sluice_registry.resources import SYSTEMAGENTS
 from sluice_registry.tables import system_agent
 
 __all__ = ["AgentStore"]
 
 Row = dict[str, Any]
 
-COLUMNS = [system_agent.c[field.column] for field in SYSTEMAGENTS.fields]
+# The table has the order of the wire.
+COLUMNS = list(system_agent.c)
 NAMES = [each.name for each in COLUMNS]
 CLOCKS = ("created_at", "updated_at", "last_heartbeat")
 # What a heartbeat can say of its agent.
