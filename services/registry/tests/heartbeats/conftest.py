@@ -1,0 +1,108 @@
+"""Heartbeats over a real PostgreSQL, without a door and without a bus."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from sqlalchemy import text
+
+from sluice_core.database import Database
+from sluice_core.testing import eventually_async
+from sluice_registry import tables
+from sluice_registry.events import AgentEvents
+from sluice_registry.service.heartbeats import Beat, Heartbeats
+
+STALE_AFTER = timedelta(minutes=3)
+
+
+class Registry:
+    """One replica: its heartbeats, what it publishes, and looks at its database."""
+
+    def __init__(self, url: str) -> None:
+        self.database = Database(url, pool_size=4, application_name="replica")
+        self.published: list[tuple[str, Any]] = []
+        self.heartbeats = Heartbeats(
+            self.database, AgentEvents(lambda: None, self._publish), stale_after=STALE_AFTER, waiting=1000
+        )
+
+    async def _publish(self, subject: str, data: bytes) -> None:
+        self.published.append((subject, msgspec.json.decode(data)))
+
+    async def beat(self, name: str, **said: Any) -> dict[str, Any]:
+        """Store one heartbeat; return the agent."""
+        outcome = await self.heartbeats.beat(Beat(name, said))
+        return outcome.row
+
+    def agent(self, name: str) -> dict[str, Any]:
+        """Return an agent as others see it, with the transaction that wrote it last."""
+        return self._one("SELECT *, xmin::text AS xmin FROM system_agent WHERE instance_name = :name", name=name)
+
+    def agents(self) -> list[dict[str, Any]]:
+        """Return all agents."""
+        return self._all("SELECT *, xmin::text AS xmin FROM system_agent ORDER BY instance_name")
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return the rows of the outbox, oldest first."""
+        return self._all(f"SELECT *, xmin::text AS xmin FROM {tables.outbox.name} ORDER BY id")
+
+    def silent_for(self, name: str, silence: timedelta) -> None:
+        """Turn back the clock of one agent."""
+        statement = text("UPDATE system_agent SET last_heartbeat = now() - :silence WHERE instance_name = :name")
+        self.database.transact(lambda connection: connection.execute(statement, {"silence": silence, "name": name}))
+
+    def waiting_for_locks(self) -> int:
+        """Count the replicas' transactions that wait for another one."""
+        row = self._one("SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        return int(row["n"])
+
+    @contextlib.contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Hold an agent's row, as a slow transaction would."""
+        with self.database.engine.connect() as connection:
+            connection.execute(text("SELECT FROM system_agent WHERE instance_name = :n FOR UPDATE"), {"n": name})
+            yield
+
+    async def blocked(self) -> None:
+        """Wait until a transaction of ours waits for another one."""
+        await eventually_async(lambda: asyncio.to_thread(self.waiting_for_locks))
+
+    def _one(self, statement: str, **values: Any) -> dict[str, Any]:
+        (row,) = self._all(statement, **values)
+        return row
+
+    def _all(self, statement: str, **values: Any) -> list[dict[str, Any]]:
+        return self.database.read(lambda c: [dict(row) for row in c.execute(text(statement), values).mappings()])
+
+
+@pytest.fixture
+def url(fresh_database: Callable[[str], str]) -> str:
+    return fresh_database("sluice_registry")
+
+
+@contextlib.asynccontextmanager
+async def running(registry: Registry) -> AsyncIterator[Registry]:
+    """Let a replica store what comes."""
+    task = asyncio.create_task(registry.heartbeats.run())
+    try:
+        yield registry
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        registry.database.close()
+
+
+@pytest.fixture
+async def registry(url: str) -> AsyncIterator[Registry]:
+    async with running(Registry(url)) as replica:
+        yield replica
+
+
+@pytest.fixture
+async def other(url: str) -> AsyncIterator[Registry]:
+    """A second replica on the same database."""
+    async with running(Registry(url)) as replica:
+        yield replica
