@@ -478,7 +478,7 @@ class Uuid(Field):
 
     def convert(self, raw: Any, zone: tzinfo) -> uuid.UUID:
         try:
-            if isinstance(raw, int):
+            if isinstance(raw, int) and not isinstance(raw, bool):
                 return uuid.UUID(int=raw)
             if isinstance(raw, str):
                 return uuid.UUID(hex=raw)
@@ -579,22 +579,20 @@ class ForeignKey(Field):
             if isinstance(raw, list | dict) or (isinstance(raw, str) and ("\x00" in raw or SURROGATE.search(raw))):
                 raise FieldError("Invalid value.")
             return str(raw)
+        wrong = FieldError(f"Incorrect type. Expected pk value, received {type(raw).__name__}.")
+        if isinstance(raw, bool | list | dict) or (isinstance(raw, float) and not raw.is_integer()):
+            raise wrong
         if isinstance(target, Uuid):
             try:
                 return target.convert(raw, zone)
             except FieldError:
                 raise FieldError(f"“{printable(str(raw))}” is not a valid UUID.") from None
-        wrong = FieldError(f"Incorrect type. Expected pk value, received {type(raw).__name__}.")
-        if isinstance(raw, bool | list | dict):
-            raise wrong
         if not isinstance(target, Integer):
             return str(raw)
         try:
             value = int(raw)
         except ValueError:
             raise wrong from None
-        except OverflowError:
-            raise FieldError(self.absent(raw)) from None
         low, high = target.range
         if not low <= value <= high:
             raise FieldError(self.absent(raw))

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sluice_core.database import Database
 from sluice_core.rest import validate
 from sluice_core.rest.errors import Invalid, not_found
-from sluice_core.rest.fields import FieldError, Text
+from sluice_core.rest.fields import FieldError, Integer, Text
 from sluice_core.rest.resource import Change, Resource, Row
 from sluice_core.rest.store import ResourceStore
 
@@ -146,6 +146,9 @@ class Operations:
         if isinstance(field, Text) and key != text:
             # Texts are stored without white space around them, so no row has this key.
             raise not_found(self.resource.model)
+        if isinstance(field, Integer) and "." in text:
+            # Values may be spelled 12.0, but a row has one address.
+            raise not_found()
         return key
 
     def _write(self, work: Callable[[Connection], Row], values: Any, data: Any, key: Any) -> Row:
