@@ -146,6 +146,20 @@ def test_json_that_the_database_cannot_hold_is_400(world: World, field: str, doc
     assert list(answer.json()) == [field]
 
 
+@pytest.mark.parametrize("depth", [50, 200, 450, 900, 990, 2000, 5000, 50_000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_deep_json_is_refused_or_can_be_read_again(world: World, depth: int, opening: str, closing: str) -> None:
+    document = opening * depth + "1" + closing * depth
+    body = json.dumps(world.body() | {"payload": "@"}).replace('"@"', document).encode()
+    created = world.api.post("/api/widgets/", content=body, content_type="application/json")
+    assert created.status in (201, 400)
+    assert world.api.get("/api/widgets/").status == 200
+    if created.status == 201:
+        assert document.encode() in created.body
+        assert document.encode() in world.api.get("/api/widgets/").body
+    assert depth > 200 or created.status == 201
+
+
 def test_of_a_repeated_json_key_the_last_wins(api: Caller) -> None:
     body = b'{"label_id":"a","note":"first","note":"last"}'
     assert api.post("/api/labels/", content=body, content_type="application/json").json()["note"] == "last"

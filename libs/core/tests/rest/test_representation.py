@@ -176,6 +176,8 @@ def test_foreign_keys_and_uuids_are_raw_keys(world: World) -> None:
         -123456789012345678901234567890,
         2**63,
         2**64,
+        10**400,
+        -(10**4000),
         0.1,
         1e-7,
         9007199254740993,
@@ -183,7 +185,7 @@ def test_foreign_keys_and_uuids_are_raw_keys(world: World) -> None:
         "\\u0000",
         "\u2028",
     ],
-    ids=repr,
+    ids=lambda value: repr(value)[:40],
 )
 def test_any_json_comes_back_as_it_was(world: World, value: Any) -> None:
     created = world.widget(metadata=value, payload={"v": value})

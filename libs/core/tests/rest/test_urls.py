@@ -88,6 +88,19 @@ def test_resources_answer_under_a_prefix(prefixed: World) -> None:
     assert prefixed.api.get("/swf-monitor/api/labels.json").json() == [created.json()]
 
 
+def test_pages_under_a_prefix_lead_to_each_other(prefixed: World) -> None:
+    for key in ("a", "b", "c"):
+        prefixed.api.post("/swf-monitor/api/labels/", json={"label_id": key})
+    seen, target = [], "/swf-monitor/api/labels/?limit=1"
+    while target:
+        page = prefixed.api.get(target).json()
+        seen += [row["label_id"] for row in page["results"]]
+        if page["next"]:
+            assert page["next"].startswith("http://testserver/swf-monitor/api/labels/?")
+        target = (page["next"] or "").removeprefix("http://testserver")
+    assert seen == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize(
     "target",
     [

@@ -1,6 +1,7 @@
 """Contract 2.4: create, change, replace, delete, and what happens when two do it at once."""
 
 import contextlib
+import random
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -347,6 +348,44 @@ def test_of_concurrent_deletes_one_is_204(world: World, pool: ThreadPoolExecutor
     target = f"/api/widgets/{world.widget()['id']}/"
     answers = list(pool.map(world.api.delete, [target] * 8))
     assert sorted(answer.status for answer in answers) == [204] + [404] * 7
+
+
+def test_a_storm_of_requests_gets_nothing_but_answers_of_the_contract(world: World, pool: ThreadPoolExecutor) -> None:
+    parts = [world.part(f"part-{n}") for n in range(3)]
+    chance = random.Random(1)
+    keys = [world.widget(widget_name=f"w{n}", part=parts[n % 3])["id"] for n in range(6)]
+
+    def call(number: int) -> tuple[str, int]:
+        key, part = chance.choice(keys), chance.choice(parts)
+        body = world.body(widget_name=f"w{chance.randrange(6)}", part=part, slot=chance.choice([None, 1, 2]))
+        match chance.choice(["POST", "PUT", "PATCH", "DELETE", "PART", "LIST", "PAGE"]):
+            case "POST":
+                return "POST", world.api.post("/api/widgets/", json=body).status
+            case "PUT":
+                return "PUT", world.api.put(f"/api/widgets/{key}/", json=body).status
+            case "PATCH":
+                patch = {"part": part, "slot": chance.choice([1, 2]), "named_part": f"part-{chance.randrange(4)}"}
+                return "PATCH", world.api.patch(f"/api/widgets/{key}/", json=patch).status
+            case "DELETE":
+                return "DELETE", world.api.delete(f"/api/widgets/{key}/").status
+            case "PART":
+                if number % 20:
+                    return "GET", world.api.get(f"/api/widgets/{key}/").status
+                return "DELETE", world.api.delete(f"/api/parts/{part}/").status
+            case "LIST":
+                return "LIST", world.api.get("/api/widgets/").status
+            case _:
+                return "LIST", world.api.get(f"/api/widgets/?limit=2&part={part}").status
+
+    seen = set(pool.map(call, range(600)))
+    assert seen <= {
+        *(("POST", status) for status in (201, 400)),
+        *((method, status) for method in ("PUT", "PATCH") for status in (200, 400, 404)),
+        *(("DELETE", status) for status in (204, 404)),
+        *(("GET", status) for status in (200, 404)),
+        ("LIST", 200),
+    }
+    assert world.database.in_use == 0
 
 
 # ---- on_change ----
