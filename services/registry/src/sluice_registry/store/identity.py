@@ -68,12 +68,12 @@ class IdentityStore:
     def tokens(self, after: str | None, limit: int) -> Sequence[Row] | None:
         """Return the newest tokens, or those older than the one with the id ``after``; None when there is no such."""
         statement = select(*SHOWN).order_by(token.c.created_at.desc(), token.c.id.desc()).limit(limit)
-        place = tuple_(token.c.created_at, token.c.id)
         if after is not None:
-            found = self._connection.execute(select(place).where(token.c.id == after)).one_or_none()
+            place = (token.c.created_at, token.c.id)
+            found = self._connection.execute(select(*place).where(token.c.id == after)).one_or_none()
             if found is None:
                 return None
-            statement = statement.where(place < tuple_(*found))
+            statement = statement.where(tuple_(*place) < tuple_(*found))
         return [dict(row) for row in self._connection.execute(statement).mappings()]
 
     def opaque(self) -> Sequence[Row]:
@@ -84,4 +84,4 @@ class IdentityStore:
     def revoked(self) -> dict[str, datetime]:
         """Return the ids of tokens that were revoked and have not expired, and when it was."""
         statement = select(token.c.id, token.c.revoked_at).where(token.c.revoked_at.is_not(None), _LIVES)
-        return dict(self._connection.execute(statement).tuples().all())
+        return {row.id: row.revoked_at for row in self._connection.execute(statement)}
