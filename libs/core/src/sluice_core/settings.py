@@ -36,7 +36,9 @@ def parse_duration(value: object) -> object:
     ValueError
         When a text is none of these.
     """
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool):
+        raise ValueError("a duration is written like 90s, 5m, 1h or 2d")
+    if not isinstance(value, str | int | float):
         return value
     seconds: float
     if isinstance(value, str):
