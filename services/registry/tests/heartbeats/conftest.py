@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from sluice_core.database import Database
 from sluice_core.testing import eventually_async
+from sluice_core.testing.schema import clear
 from sluice_registry import tables
 from sluice_registry.events import AgentEvents
 from sluice_registry.service.heartbeats import Beat, Heartbeats
@@ -78,11 +79,6 @@ class Registry:
         return self.database.read(lambda c: [dict(row) for row in c.execute(text(statement), values).mappings()])
 
 
-@pytest.fixture
-def url(fresh_database: Callable[[str], str]) -> str:
-    return fresh_database("sluice_registry")
-
-
 @contextlib.asynccontextmanager
 async def running(registry: Registry) -> AsyncIterator[Registry]:
     """Let a replica store what comes."""
@@ -97,6 +93,7 @@ async def running(registry: Registry) -> AsyncIterator[Registry]:
 
 @pytest.fixture
 async def registry(url: str) -> AsyncIterator[Registry]:
+    clear(url, tables.metadata)
     async with running(Registry(url)) as replica:
         yield replica
 
