@@ -1,13 +1,21 @@
-"""The pytest fixtures of all packages: real servers, fresh databases."""
+"""The pytest fixtures of all packages: real servers, fresh databases, services in the test's own process."""
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from sluice_core.testing import servers
 from sluice_core.testing.databases import Databases
 from sluice_core.testing.servers import NatsServer, PostgresServer, StartNats
+
+# What services are made of takes a second to import, which tests of other packages need not wait for.
+if TYPE_CHECKING:
+    from starlette.testclient import TestClient
+
+    from sluice_core.testing.apps import AppMaker, Start
+    from sluice_core.testing.tokens import Tokens
 
 __all__: list[str] = []
 
@@ -52,3 +60,47 @@ def start_nats() -> Iterator[StartNats]:
 def nats_server(start_nats: StartNats) -> NatsServer:
     """A nats-server that lets everybody do everything; the test's own."""
     return start_nats()
+
+
+@pytest.fixture(scope="session")
+def tokens() -> "Tokens":
+    """Tokens that the applications of `make_app` take."""
+    from sluice_core.testing.tokens import Tokens
+
+    return Tokens()
+
+
+@pytest.fixture(scope="module")
+def package() -> str:
+    """Import name of the service under test; its ``conftest.py`` says which."""
+    raise LookupError("conftest.py has no fixture `package`")
+
+
+@pytest.fixture(scope="module")
+def service_database(databases: Databases, package: str) -> Iterator[str]:
+    """URL of the migrated database of the service under test, which the tests of a module share."""
+    with databases.fresh(package) as url:
+        yield url
+
+
+@pytest.fixture
+def make_app(package: str, service_database: str, tokens: "Tokens") -> "AppMaker":
+    """Make an application of the service under test with settings of the test's choice; its database is empty."""
+    from sluice_core.testing.apps import AppMaker
+
+    return AppMaker(package, service_database, tokens)
+
+
+@pytest.fixture
+def start(make_app: "AppMaker") -> Iterator["Start"]:
+    """Run an application of the service under test with settings of the test's choice."""
+    from starlette.testclient import TestClient
+
+    with contextlib.ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(TestClient(make_app(**settings), follow_redirects=False))
+
+
+@pytest.fixture
+def client(start: "Start") -> "TestClient":
+    """Client of the service under test with the default settings."""
+    return start()
