@@ -1,0 +1,3 @@
+"""Paths that this service answers."""
+
+ROUTES = ("/api/logs",)

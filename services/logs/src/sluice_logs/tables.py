@@ -1,0 +1,56 @@
+"""Tables of the log service."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+__all__ = ["SEVERE", "SIMPLE", "log_record", "metadata", "words"]
+
+metadata = MetaData()
+
+# contract 3.2
+log_record = Table(
+    "log_record",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("app_name", String(100), nullable=False),
+    Column("instance_name", String(100), nullable=False),
+    Column("timestamp", DateTime(timezone=True), nullable=False),
+    Column("level", SmallInteger, nullable=False),
+    Column("levelname", String(50), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("module", String(255), nullable=False),
+    Column("funcname", String(255), nullable=False),
+    Column("lineno", Integer, nullable=False),
+    Column("process", Integer, nullable=False),
+    Column("thread", BigInteger, nullable=False),
+    Column("extra_data", JSONB(none_as_null=True)),
+)
+
+# The words of a message as they stand, since log lines are no prose in any language. PostgreSQL keeps 1 MB of words
+# at the most, so those beyond the first 20,000 characters are not searched.
+SIMPLE = text("'simple'")
+words = func.to_tsvector(SIMPLE, func.left(log_record.c.message, 20000))
+
+SEVERE = log_record.c.levelname.in_(("ERROR", "CRITICAL"))
+"""What the summary calls an error: by name, whatever the level (contract 3.2)."""
+
+_newest = (log_record.c.timestamp.desc(), log_record.c.id.desc())
+Index("log_record_newest", *_newest)
+Index("log_record_of_instance", log_record.c.app_name, log_record.c.instance_name, *_newest)
+# Errors are few, so this one is nearly free on writing, and the summary need not look at all the others.
+Index("log_record_severe", log_record.c.app_name, log_record.c.instance_name, *_newest, postgresql_where=SEVERE)
+Index("log_record_words", words, postgresql_using="gin")
