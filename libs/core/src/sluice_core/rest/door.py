@@ -22,7 +22,7 @@ from sluice_core.database import Database, DatabaseAway
 from sluice_core.http import BodyTooLarge
 from sluice_core.rest.body import parse
 from sluice_core.rest.errors import ApiError, denied, unauthenticated
-from sluice_core.rest.listing import PAGE, Listing
+from sluice_core.rest.listing import Listing
 from sluice_core.rest.negotiate import Format, negotiate
 from sluice_core.rest.operations import Operations
 from sluice_core.rest.options import describe, describe_resource
@@ -271,9 +271,9 @@ class Door:
             content = {"count": page["count"], "next": links[0], "previous": links[1], "results": page["results"]}
             return Reply(200, content)
         first = await self._database.run(listing.first, where)
-        if len(first) < PAGE or wanted == "html" or request.method == "HEAD":
-            return Reply(200, first)
-        return Reply(200, listing.chain(where, first))
+        if first.following is None or wanted == "html" or request.method == "HEAD":
+            return Reply(200, first.text + b"]")
+        return Reply(200, listing.chain(first))
 
 
 def _fit(pattern: tuple[str, ...], segments: tuple[str, ...]) -> tuple[str, ...]:

@@ -4,12 +4,12 @@ import base64
 import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, tzinfo
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, Connection
 
 from sluice_core.database import Database
 from sluice_core.rest.errors import Invalid
@@ -25,6 +25,22 @@ MOST = 10_000
 LIMIT = Integer("limit", minimum=1, maximum=MOST)
 
 Where = list[ColumnElement[bool]]
+
+
+class Piece(NamedTuple):
+    """A page of a complete list, encoded by the thread that read it: rows are several times as large, and must not wait
+    for a slow reader, nor a hundred of them for the event loop.
+
+    Attributes
+    ----------
+    text
+        Part of a JSON array, its beginning and separators included.
+    following
+        What the next piece is read with; None at the end.
+    """
+
+    text: bytes
+    following: tuple[Where, list[Any]] | None
 
 
 class Listing:
@@ -59,11 +75,17 @@ class Listing:
             raise Invalid(errors)
         return conditions
 
-    def first(self, where: Where) -> list[Row]:
-        """Return the rows that a list starts with; blocks."""
-        return self._database.read(lambda connection: self._store.page(connection, where, PAGE))
+    def first(self, where: Where) -> Piece:
+        """Return what a list starts with; blocks."""
 
-    async def chain(self, where: Where, page: list[Row]) -> AsyncIterator[bytes]:
+        def work(connection: Connection) -> Piece:
+            rows = self._store.page(connection, where, PAGE)
+            bounded = [*where, self._store.up_to_newest(connection)] if len(rows) == PAGE else where
+            return self._piece(b"[", bounded, rows)
+
+        return self._database.read(work)
+
+    async def chain(self, piece: Piece) -> AsyncIterator[bytes]:
         """Yield a JSON array piece by piece, each page read by itself.
 
         No connection is held between pages, so a reader may be as slow as it likes. The newest key of the start
@@ -71,19 +93,13 @@ class Listing:
 
         Parameters
         ----------
-        where
-            Conditions.
-        page
-            The first page, as `first` returned it.
+        piece
+            The beginning, as `first` returned it.
         """
-        bounded = [*where, await self._database.run(self._bound)]
-        separator = b"["
-        while page:
-            yield separator + msgspec.json.encode(page)[1:-1]
-            separator = b","
-            if len(page) < PAGE:
-                break
-            page = await self._database.run(self._following, bounded, self._position(page[-1]))
+        yield piece.text
+        while piece.following is not None:
+            piece = await self._database.run(self._next, *piece.following)
+            yield piece.text
         yield b"]"
 
     def limited(self, query: Mapping[str, str], where: Where) -> tuple[dict[str, Any], str | None, str | None]:
@@ -108,7 +124,7 @@ class Listing:
         backwards, position = self._read_cursor(query.get("cursor", ""))
         counted = self.resource.count or query.get("count", "").lower() == "true"
 
-        def work(connection: Any) -> tuple[int | None, list[Row]]:
+        def work(connection: Connection) -> tuple[int | None, list[Row]]:
             count = self._store.count(connection, where) if counted else None
             rows = self._store.page(connection, where, limit + 1, after=position, backwards=backwards)
             return count, rows
@@ -121,11 +137,13 @@ class Listing:
         before = self._cursor(query, "p", rows[0]) if rows and (more if backwards else position is not None) else None
         return {"count": count, "results": rows}, after, before
 
-    def _bound(self) -> ColumnElement[bool]:
-        return self._database.read(self._store.up_to_newest)
+    def _next(self, where: Where, position: list[Any]) -> Piece:
+        rows = self._database.read(lambda connection: self._store.page(connection, where, PAGE, after=position))
+        return self._piece(b"," if rows else b"", where, rows)
 
-    def _following(self, where: Where, position: list[Any]) -> list[Row]:
-        return self._database.read(lambda connection: self._store.page(connection, where, PAGE, after=position))
+    def _piece(self, opening: bytes, where: Where, rows: list[Row]) -> Piece:
+        text = opening + msgspec.json.encode(rows)[1:-1]
+        return Piece(text, (where, self._position(rows[-1])) if len(rows) == PAGE else None)
 
     def _position(self, row: Row) -> list[Any]:
         return [row[field.name] for field, _ in self.resource.sorting]
