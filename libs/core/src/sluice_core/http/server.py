@@ -26,6 +26,10 @@ GRACE = 2
 # Longer than the minute between two heartbeats of an agent, which else meets a connection that is just being closed.
 KEEP_ALIVE = 75
 
+# Bytes of an answer that the kernel takes beyond what is on its way. Else it takes 3 MB for each reader of a long list
+# that is slow, and the database reads that much ahead at once.
+UNSENT = 128 * 1024
+
 
 MAX_HEAD = 64 * 1024
 """Bytes of a request line and its headers, give or take one packet."""
@@ -76,6 +80,7 @@ class Listener:
             self.socket = socket.socket(family, kind, protocol)
             try:
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
                 self.socket.bind(address)
                 # Two sockets may be bound to one port as long as none listens.
                 self.socket.listen(2048)
