@@ -62,8 +62,9 @@ class NamespaceChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    owner: Line = ""
-    description: Annotated[str, StringConstraints(pattern=NO_NUL)] = ""
+    # The defaults are never written.
+    owner: Line = Field(default_factory=str)
+    description: Annotated[str, StringConstraints(pattern=NO_NUL)] = Field(default_factory=str)
     metadata: Annotated[Any, AfterValidator(_metadata)] = Field(None, description="Any JSON value, or null")
 
 
@@ -77,6 +78,7 @@ def router(namespaces: Namespaces) -> APIRouter:
         PATH,
         summary="Namespaces by name",
         operation_id="namespaces_list",
+        response_description="A page of namespaces",
         response_model=list[Namespace],
         responses=unauthenticated,
     )
@@ -92,6 +94,7 @@ def router(namespaces: Namespaces) -> APIRouter:
         f"{PATH}{{name:namespace}}/",
         summary="One namespace",
         operation_id="namespaces_read",
+        response_description="The namespace",
         response_model=Namespace,
         responses=unauthenticated | unknown,
     )
@@ -102,6 +105,7 @@ def router(namespaces: Namespaces) -> APIRouter:
         f"{PATH}{{name:namespace}}/",
         summary="Change owner, description or metadata",
         operation_id="namespaces_change",
+        response_description="The namespace as it is now",
         response_model=Namespace,
         responses=REFUSALS | unknown,
     )

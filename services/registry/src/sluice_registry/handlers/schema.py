@@ -33,6 +33,7 @@ OFFERS: Offers[str] = (
     (JSON, "application", "vnd.oai.openapi+json", "json"),
     ("application/json", "application", "json", "json"),
 )
+DETAIL = {"application/json": {"schema": {"$ref": "#/components/schemas/Detail"}}}
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -82,7 +83,11 @@ def router() -> APIRouter:
         description="YAML, or JSON with `?format=json` or when `Accept` says so.",
         operation_id="schema",
         response_class=Response,
-        responses={200: {"description": "OpenAPI 3.1", "content": {YAML: {}, JSON: {}, "application/json": {}}}},
+        responses={
+            200: {"description": "OpenAPI 3.1", "content": {YAML: {}, JSON: {}, "application/json": {}}},
+            404: {"description": "No such format", "content": DETAIL},
+            406: {"description": "`Accept` allows neither", "content": DETAIL},
+        },
     )
     async def schema(request: Request, format: str | None = None) -> Response:
         try:

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from sluice_core.auth import ROLES, Identity, Scope
 from sluice_core.auth.fastapi import REFUSALS, require
@@ -24,6 +24,11 @@ def _known_role(role: str) -> str:
 
 
 Role = Annotated[str, AfterValidator(_known_role), Field(json_schema_extra={"enum": list(ROLES)})]
+Life = Annotated[
+    Duration,
+    Field(ge=timedelta(seconds=1), le=timedelta(days=3650)),
+    WithJsonSchema({"anyOf": [{"type": "string", "examples": ["90d", "12h"]}, {"type": "number", "minimum": 1}]}),
+]
 Subject = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=150, pattern=NO_NUL)]
 
 
@@ -36,12 +41,8 @@ class NewToken(BaseModel):
     subject: Subject | None = Field(None, description="User name that it speaks for; the name when absent")
     roles: list[Role] = Field([], max_length=50)
     scopes: list[Scope] = Field([], max_length=50, description="Rights beyond those of the roles")
-    expires_in: Duration | None = Field(
-        None,
-        ge=timedelta(seconds=1),
-        le=timedelta(days=3650),
-        description="Life such as `90d`, `12h` or a number of seconds; 90 days unless the site says otherwise",
-        json_schema_extra={"type": "string", "format": None},
+    expires_in: Life | None = Field(
+        None, description="Such as `90d`, `12h` or a number of seconds; as the site says when absent, usually 90 days"
     )
 
 
@@ -96,6 +97,7 @@ def router(issuer: TokenIssuer, *, lifetime: timedelta) -> APIRouter:
         summary="Make a token",
         description="The token is in this answer and nowhere else. Nobody can grant more than he may.",
         operation_id="tokens_create",
+        response_description="The token, this once",
         response_model=CreatedToken,
         responses=REFUSALS,
     )
@@ -115,6 +117,7 @@ def router(issuer: TokenIssuer, *, lifetime: timedelta) -> APIRouter:
         PATH,
         summary="Tokens, the newest first",
         operation_id="tokens_list",
+        response_description="A page of tokens",
         response_model=list[Token],
         responses=REFUSALS,
     )
@@ -130,6 +133,7 @@ def router(issuer: TokenIssuer, *, lifetime: timedelta) -> APIRouter:
         "/api/auth/whoami",
         summary="Who I am and what I may",
         operation_id="whoami",
+        response_description="The caller",
         response_model=Caller,
         responses={401: REFUSALS[401]},
     )
@@ -142,6 +146,7 @@ def router(issuer: TokenIssuer, *, lifetime: timedelta) -> APIRouter:
         summary="Public keys that verify tokens",
         description="A JWK set (RFC 7517).",
         operation_id="jwks",
+        response_description="The keys",
         response_model=dict[str, list[dict[str, Any]]],
     )
     async def jwks() -> Response:
