@@ -94,7 +94,7 @@ def router() -> APIRouter:
             media_type = choose(request.headers.get("accept", ""), format or None, OFFERS)
         except ApiError as exc:
             return json_response(exc.content, exc.status)
-        # Rendering YAML takes a second, once.
+        # The first rendering takes some ten milliseconds.
         body = await asyncio.to_thread(_rendered, media_type.endswith("json"))
         url = json.dumps(absolute_url(request.scope, ""))
         if media_type.endswith("json"):
