@@ -81,8 +81,6 @@ class Database:
                 "options": f"-c TimeZone={timezone}",
             },
         )
-        # SQLAlchemy keeps the pool, so both views share it; autocommit saves a read its BEGIN and ROLLBACK.
-        self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._threads = ThreadPoolExecutor(pool_size, thread_name_prefix=f"{application_name}-db")
         self._waiting = 0
 
@@ -102,7 +100,7 @@ class Database:
             PostgreSQL cannot be reached. When it went away during COMMIT nobody knows whether the
             transaction holds; the caller must be able to repeat it.
         """
-        return self._attempt(self.engine, work, commit=True)
+        return self._attempt(work, commit=True)
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` without a transaction: each statement sees what is committed.
@@ -112,7 +110,7 @@ class Database:
         DatabaseAway
             PostgreSQL cannot be reached.
         """
-        return self._attempt(self._reader, work, commit=False)
+        return self._attempt(partial(_without_transaction, work), commit=False)
 
     async def run(self, fn: Callable[..., T], *args: Any) -> T:
         """Run a blocking function in one of this database's threads.
@@ -152,11 +150,11 @@ class Database:
         self._threads.shutdown(wait=True, cancel_futures=True)
         self.engine.dispose()
 
-    def _attempt(self, engine: Engine, work: Callable[[Connection], T], *, commit: bool) -> T:
+    def _attempt(self, work: Callable[[Connection], T], *, commit: bool) -> T:
         for attempt in range(ATTEMPTS):
             committing = False
             try:
-                with engine.connect() as connection:
+                with self.engine.connect() as connection:
                     connection.info.pop(_AFTER_COMMIT, None)
                     result = work(connection)
                     if commit:
@@ -176,6 +174,21 @@ class Database:
                     raise DatabaseAway("PostgreSQL cannot be reached") from exc
                 raise
         raise AssertionError("unreachable")  # pragma: no cover
+
+
+def _without_transaction(work: Callable[[Connection], T], connection: Connection) -> T:
+    """Save a read its BEGIN and ROLLBACK.
+
+    The driver is asked, as isolation levels of SQLAlchemy cost a read more than the transaction that they save.
+    """
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    driver.autocommit = True
+    try:
+        return work(connection)
+    finally:
+        if not driver.closed:
+            driver.autocommit = False
 
 
 def _code(exc: DBAPIError) -> str:
