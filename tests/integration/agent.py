@@ -12,8 +12,8 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -28,9 +28,13 @@ ID_DELAYS = range(5, 65, 5)
 BEAT_EVERY = 60.0
 
 
+_telling = threading.Lock()
+
+
 def tell(**what: Any) -> None:
     """Write a line for whoever started us."""
-    print(json.dumps(what), flush=True)
+    with _telling:
+        print(json.dumps(what), flush=True)
 
 
 class APIError(Exception):
@@ -200,20 +204,29 @@ def main() -> None:
     parser.add_argument("--user", default="ada")
     parser.add_argument("--namespace", default="ada-test")
     parser.add_argument("--destination", default="/topic/epictopic")
-    given = parser.parse_args()
-    agent = Agent(
-        os.environ["SWF_MONITOR_URL"],
-        os.environ["SWF_MONITOR_HTTP_URL"],
-        os.environ.get("SWF_API_TOKEN"),
-        **vars(given),
-    )
-    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
-        signal.signal(number, lambda *_: agent.stop())
-    try:
+    parser.add_argument("--agents", type=int, default=1, help="so many at once, each by itself")
+    given = vars(parser.parse_args())
+    count = given.pop("agents")
+    url, http_url = os.environ["SWF_MONITOR_URL"], os.environ["SWF_MONITOR_HTTP_URL"]
+    alive: list[Agent] = []
+
+    def live() -> None:
+        agent = Agent(url, http_url, os.environ.get("SWF_API_TOKEN"), **given)
+        alive.append(agent)
         agent.run()
-    except Exception:
-        traceback.print_exc()
-        raise SystemExit(1) from None
+
+    def end(*_: object) -> None:
+        for agent in alive:
+            agent.stop()
+
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+        signal.signal(number, end)
+    with ThreadPoolExecutor(count) as threads:
+        lives = [threads.submit(live) for _ in range(count)]
+        for each in lives:
+            each.add_done_callback(end)  # one that fails does not leave the others
+    for each in lives:
+        each.result()
 
 
 if __name__ == "__main__":
