@@ -31,18 +31,18 @@ def list_agents(
     """Show agents and their last heartbeats."""
     if watch and as_json:
         raise Failure("--watch is for people, --json for programs: leave one of them out")
-    api = Api.find()
+    with Api.find() as api:
 
-    def read() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = api.get("/api/systemagents/", namespace=namespace)
-        return found
+        def read() -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = api.get("/api/systemagents/", namespace=namespace)
+            return found
 
-    if as_json:
-        print_json(read())
-    elif watch:
-        follow(lambda: table(read()))
-    else:
-        console().print(table(read()))
+        if as_json:
+            print_json(read())
+        elif watch:
+            follow(lambda: table(read()))
+        else:
+            console().print(table(read()))
 
 
 def follow(draw: Callable[[], "Table"]) -> None:
@@ -115,7 +115,8 @@ def create(
     """Make a token and print it, this once. What was made before stays valid."""
     roles = role or ([] if scope else [DEFAULT_ROLE])
     body = {"name": name, "subject": subject, "roles": roles, "scopes": scope or [], "expires_in": expires}
-    made = Api.find().post("/api/auth/tokens/", body)
+    with Api.find() as api:
+        made = api.post("/api/auth/tokens/", body)
     if as_json:
         print_json(made)
         return
