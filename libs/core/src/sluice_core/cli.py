@@ -64,7 +64,10 @@ def console(*, stderr: bool = False) -> "Console":
     """Return a rich console; made when needed, since importing rich takes longer than most commands."""
     from rich.console import Console
 
-    return Console(stderr=stderr, soft_wrap=True)
+    made = Console(stderr=stderr, soft_wrap=True)
+    if not made.is_terminal:
+        made.width = 200  # a pipe has no edge to wrap at
+    return made
 
 
 def print_json(value: Any) -> None:
@@ -84,7 +87,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
 
 
 class Api:
-    """A client of the platform's HTTP API.
+    """A client of the platform's HTTP API; a context manager, which closes its connections.
 
     Parameters
     ----------
@@ -131,6 +134,12 @@ class Api:
             except OSError:
                 token = None
         return cls(found["http"], token)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
 
     def get(self, path: str, **query: Any) -> Any:
         """Ask for a path of the API; return the decoded answer."""
