@@ -1,11 +1,18 @@
-"""Who may say and hear what on NATS: one user a service, and one for programs.
+"""Who may do what on NATS: one user a service, one for all programs, one for administrators.
 
-Whoever could write the bucket of public keys could make himself an admin, and whoever could publish where a service
-speaks could lie in its name. So a user may do what stands in its line below, and nothing else.
+What is behind the choices, each tried against nats-server 2.15:
+
+- **Programs live in an account of their own.** A server answers on the reply subject of a message, and does not check
+  whether the sender may publish there. In one account, a program could so have the answer to a heartbeat stored in the
+  bucket of revoked tokens. From another account only what is exported can be reached, and replies are made by the
+  server.
+- **Only the registry may make streams.** Whoever may make or change one can have the server republish from it to any
+  subject, and so write public keys without the right to.
+- **Nobody may ask for single messages** (``DIRECT.GET``, ``STREAM.MSG.GET``): the server would write a stored message
+  of the asker's choice to a reply subject of his choice.
+- **Each user has an inbox prefix of its own**, or one could read the answers to another.
 """
 
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,96 +20,142 @@ from sluice_core.subjects import token
 
 from .streams import AGENTS, DLQ, HEARTBEATS, KEYS, REVOKED, TOKENS, Bucket, Stream
 
-__all__ = ["PROGRAMS", "USERS", "Rights", "authorization"]
+__all__ = ["ADMIN", "PROGRAMS", "SERVICES", "Grant", "authorization"]
+
+ADMIN = "admin"
+"""User for people and for making streams; may do everything in the account of the services."""
 
 PROGRAMS = "programs"
-"""The user of everything that is no service of ours."""
+"""User of all programs that are no service: may publish on ``*.in.>``, which is what services take from outside."""
 
-_PASSWORD = re.compile(r"[!-~]{8,}")
+INPUTS = "*.in.>"
+BUCKETS = (KEYS, TOKENS, REVOKED)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rights:
-    """What one user may do.
+class Grant:
+    """What one service may do, beyond reading the buckets and parking dead letters.
 
     Attributes
     ----------
-    publishes
-        Subjects it speaks on.
-    keeps
-        Streams and buckets it makes; it may write the buckets.
-    reads
-        Streams it has a durable consumer on.
-    follows
-        Buckets it watches.
-    hears
-        Subjects it listens to directly.
+    publish
+        Subjects it may publish on.
+    subscribe
+        Subjects it may listen to outside of streams.
+    consume
+        Durable consumers it may make and read, by stream.
+    keep
+        Streams and buckets it may make and change, and trim when they are its own; see the module's text before you
+        add one to another service than the registry.
+    write
+        Buckets whose keys it may set and delete.
     """
 
-    publishes: Sequence[str] = ()
-    keeps: Sequence[Stream | Bucket] = ()
-    reads: Sequence[Stream] = ()
-    follows: Sequence[Bucket] = ()
-    hears: Sequence[str] = ()
-
-    def may_publish(self) -> Iterator[str]:
-        """Give the subjects it may publish on, those of JetStream's API included."""
-        yield from self.publishes
-        if self.keeps or self.reads or self.follows:
-            yield "$JS.API.INFO"
-        for kept in self.keeps:
-            name = kept.config()["name"]
-            yield from (f"$JS.API.STREAM.{verb}.{name}" for verb in ("INFO", "CREATE", "UPDATE"))
-            if isinstance(kept, Bucket):
-                yield kept.subject
-        for stream in self.reads:
-            yield f"$JS.ACK.{stream.name}.>"
-        for name in (*(stream.name for stream in self.reads), *(bucket.stream for bucket in self.follows)):
-            yield from (f"$JS.API.CONSUMER.{verb}.{name}.>" for verb in ("INFO", "CREATE", "MSG.NEXT"))
+    publish: Sequence[str] = ()
+    subscribe: Sequence[str] = ()
+    consume: Sequence[tuple[str, str]] = ()
+    keep: Sequence[Stream | Bucket] = ()
+    write: Sequence[Bucket] = ()
 
 
-IDENTITY = (KEYS, TOKENS, REVOKED)
-"""Every service verifies tokens by itself; the registry alone says what is true."""
-
-USERS: Mapping[str, Rights] = {
-    "registry": Rights(
-        publishes=("agents.state.>", "agents.heartbeat.>", "dlq.>"),
-        keeps=(AGENTS, HEARTBEATS, DLQ, *IDENTITY),
-        reads=(HEARTBEATS,),
-        follows=IDENTITY,
+SERVICES: Mapping[str, Grant] = {
+    "registry": Grant(
+        publish=("agents.state.>", "agents.heartbeat.>"),
+        consume=((HEARTBEATS.name, "registry"),),
+        keep=(AGENTS, HEARTBEATS, DLQ, KEYS, TOKENS, REVOKED),
+        write=BUCKETS,
     ),
-    "logs": Rights(publishes=("dlq.>",), follows=IDENTITY),
-    "stream": Rights(publishes=("dlq.>",), follows=IDENTITY),
-    PROGRAMS: Rights(publishes=("*.in.>",)),
+    "logs": Grant(publish=("logs.in.>", "logs.tail.>")),
+    "stream": Grant(publish=("messages.*.*", "outbound.>", "agents.in.heartbeat.>")),
 }
-"""User -> its rights. A service that comes later gets its line here."""
+"""One line a service; a new service adds its own."""
 
 
 def authorization(passwords: Mapping[str, str]) -> str:
-    """Return the ``authorization`` block of a nats-server configuration.
+    """Render the part of nats-server's configuration that says who may do what.
 
     Parameters
     ----------
     passwords
-        User -> password, printable ASCII of at least 8 characters; users that are left out cannot log in.
+        User -> password, for those of `SERVICES`, `PROGRAMS` and `ADMIN` that shall exist.
+
+    Returns
+    -------
+    str
+        An ``accounts`` block; stands beside ``jetstream``, instead of an ``authorization`` block.
 
     Raises
     ------
     ValueError
-        An unknown user, or a password that is too short or not printable.
+        For a user that nobody knows, or a password that nats-server would take for the hash of one.
     """
-    users = []
-    for name, password in passwords.items():
-        rights = USERS.get(name)
-        if rights is None:
-            raise ValueError(f"no such NATS user: {name}")
-        if not _PASSWORD.fullmatch(password):
-            raise ValueError(f"the password of {name} is too short, or not printable ASCII")
-        publish = json.dumps(sorted(set(rights.may_publish())))
-        hears = json.dumps([f"_INBOX.{token(name)}.>", *rights.hears])
-        users.append(
-            f"    {{ user: {json.dumps(name)}, password: {json.dumps(password)}, permissions: {{\n"
-            f"      publish: {{ allow: {publish} }}\n"
-            f"      subscribe: {{ allow: {hears} }} }} }}\n"
-        )
-    return "authorization {\n  users: [\n" + "".join(users) + "  ]\n}\n"
+    unknown = sorted(set(passwords) - {*SERVICES, PROGRAMS, ADMIN})
+    if unknown:
+        raise ValueError(f"no permissions are known for {', '.join(unknown)}")
+    users = [_user(name, password, *_rights(name)) for name, password in passwords.items() if name != PROGRAMS]
+    programs = [_user(PROGRAMS, passwords[PROGRAMS], [INPUTS], ["_INBOX.>"])] if PROGRAMS in passwords else []
+    return "\n".join(
+        [
+            "accounts {",
+            "  SLUICE {",
+            "    jetstream: enabled",
+            f"    users: [{_lines(users)}]",
+            f"    exports: [{{ service: {_quoted(INPUTS)}, accounts: [PROGRAMS] }}]",
+            "  }",
+            "  PROGRAMS {",
+            f"    users: [{_lines(programs)}]",
+            f"    imports: [{{ service: {{ account: SLUICE, subject: {_quoted(INPUTS)} }} }}]",
+            "  }",
+            "}",
+        ]
+    )
+
+
+def _rights(user: str) -> tuple[list[str], list[str]]:
+    """Return what a user may publish on and subscribe to."""
+    if user == ADMIN:
+        return [">"], [">"]
+    grant = SERVICES[user]
+    publish = [*grant.publish, "dlq.>", *_api(grant), *(f"$KV.{bucket.name}.>" for bucket in grant.write)]
+    return publish, [f"_INBOX.{token(user)}.>", *grant.subscribe]
+
+
+def _api(grant: Grant) -> Iterator[str]:
+    """Yield the requests to JetStream that a service may make."""
+    yield "$JS.API.INFO"
+    yield "$JS.API.STREAM.INFO.*"
+    for bucket in BUCKETS:
+        yield f"$JS.API.CONSUMER.CREATE.{bucket.stream}.*.{bucket.subject}"
+        yield f"$JS.API.CONSUMER.INFO.{bucket.stream}.*"
+        yield f"$JS.API.CONSUMER.MSG.NEXT.{bucket.stream}.*"
+    for stream, durable in grant.consume:
+        yield f"$JS.API.CONSUMER.CREATE.{stream}.{durable}"
+        yield f"$JS.API.CONSUMER.CREATE.{stream}.{durable}.>"
+        yield f"$JS.API.CONSUMER.INFO.{stream}.{durable}"
+        yield f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
+        yield f"$JS.ACK.{stream}.{durable}.>"
+    for kept in grant.keep:
+        name = kept.config()["name"]
+        yield f"$JS.API.STREAM.CREATE.{name}"
+        yield f"$JS.API.STREAM.UPDATE.{name}"
+        yield f"$JS.API.STREAM.PURGE.{name}"
+        yield f"$JS.API.CONSUMER.LIST.{name}"
+
+
+def _user(name: str, password: str, publish: Sequence[str], subscribe: Sequence[str]) -> str:
+    if password.startswith("$2"):
+        raise ValueError(f"the password of {name} begins like a bcrypt hash, and nats-server would take it for one")
+    return (
+        f"{{ user: {_quoted(name)}, password: {_quoted(password)}, permissions: "
+        f"{{ publish: [{', '.join(map(_quoted, publish))}], subscribe: [{', '.join(map(_quoted, subscribe))}] }} }}"
+    )
+
+
+def _lines(users: Sequence[str]) -> str:
+    return "".join(f"\n      {user}" for user in users) + ("\n    " if users else "")
+
+
+def _quoted(text: str) -> str:
+    """Write a text so that it is one value, whatever is in it."""
+    escaped = (f"\\x{ord(char):02X}" if ord(char) < 32 or char in '"\\' else char for char in text)
+    return f'"{"".join(escaped)}"'

@@ -1,0 +1,33 @@
+"""NATS and JetStream behind one thin module; only here is nats-py imported."""
+
+from .backoff import Backoff
+from .client import Bus, ConsumerState, PubAck
+from .consumer import Handle, Poison, Rejected, consume
+from .errors import BusAway, BusError, StreamDiffers, StreamRefused
+from .message import Message
+from .streams import AGENTS, DLQ, HEARTBEATS, KEYS, REVOKED, TOKENS, Bucket, Consumer, Stream
+
+__all__ = [
+    "AGENTS",
+    "DLQ",
+    "HEARTBEATS",
+    "KEYS",
+    "REVOKED",
+    "TOKENS",
+    "Backoff",
+    "Bucket",
+    "Bus",
+    "BusAway",
+    "BusError",
+    "Consumer",
+    "ConsumerState",
+    "Handle",
+    "Message",
+    "Poison",
+    "PubAck",
+    "Rejected",
+    "Stream",
+    "StreamDiffers",
+    "StreamRefused",
+    "consume",
+]
