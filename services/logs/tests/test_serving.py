@@ -4,20 +4,24 @@ import asyncio
 
 import requests
 
-from sluice_core.testing import NatsServer, eventually
+from sluice_core.bus.permissions import authorization
+from sluice_core.testing import StartNats, eventually
 from sluice_core.testing.apps import AppMaker
 from sluice_core.testing.serving import serving
 from sluice_core.testing.tokens import Tokens
 
 from .records import URL, record
 
+PASSWORD = "only-for-this-test"
+
 
 def test_an_agent_logs_from_localhost_without_a_token_and_admins_are_known_by_the_bus(
-    make_app: AppMaker, nats_server: NatsServer
+    make_app: AppMaker, start_nats: StartNats
 ) -> None:
+    nats = start_nats(authorization({"registry": PASSWORD, "logs": PASSWORD}))
     registry = Tokens()
-    asyncio.run(registry.publish(nats_server.url()))
-    with serving(make_app(nats_url=nats_server.url())) as served:
+    asyncio.run(registry.publish(nats.url("registry", PASSWORD)))
+    with serving(make_app(nats_url=nats.url("logs", PASSWORD))) as served:
         eventually(lambda: requests.get(f"{served.admin_url}/readyz", timeout=5).status_code == 200)
         # As the agents' library does it: 127.0.0.1, and no credential (scenario 12).
         created = requests.post(f"{served.url}{URL}", json=record(), timeout=10)

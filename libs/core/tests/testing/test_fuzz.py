@@ -23,6 +23,7 @@ DOCUMENT = {
                 "requestBody": {"required": True, "content": {"application/json": {"schema": BODY}}},
                 "responses": {"200": {"description": "Put"}},
             },
+            "get": {"responses": {"200": {"description": "One"}}},  # for which any name is good input
         },
         "/things/": {"get": {"responses": {"200": {"description": "All"}}}},
     },
