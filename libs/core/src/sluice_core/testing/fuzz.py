@@ -1,4 +1,4 @@
-"""Odd input by the thousand: Schemathesis over a service's OpenAPI document."""
+"""Odd input by the hundred: Schemathesis over a service's OpenAPI document."""
 
 import warnings
 from collections.abc import Iterator, Mapping
