@@ -110,7 +110,11 @@ async def _on_problem(request: Request, exc: Exception) -> Response:
 async def _on_invalid(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestValidationError)
     # 20 are enough to mend a request; a body of a million bad rows must not become an answer of a million errors.
-    errors = [{"field": _field(error["loc"]), "message": error["msg"]} for error in exc.errors()[:20]]
+    # "Value error, " is pydantic's mark of what our own validators say.
+    errors = [
+        {"field": _field(error["loc"]), "message": error["msg"].removeprefix("Value error, ")}
+        for error in exc.errors()[:20]
+    ]
     return problem_response(request, Invalid(errors))
 
 
