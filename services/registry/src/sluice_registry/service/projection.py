@@ -47,10 +47,6 @@ class Projection:
         self._unread = set(ORDER)
         self._wake = asyncio.Event()
 
-    def wake(self) -> None:
-        """Say that something changed in the database; from the event loop."""
-        self._wake.set()
-
     async def run(self) -> None:
         """Keep the buckets right, for ever; a long-lived task. NATS and PostgreSQL may be away."""
         async with asyncio.TaskGroup() as tasks:
