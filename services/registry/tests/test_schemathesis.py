@@ -1,5 +1,6 @@
 """No input makes the registry fail."""
 
+import pytest
 import requests
 
 from sluice_core.testing import NatsServer
@@ -19,6 +20,7 @@ WORKER = {
 }
 
 
+@pytest.mark.timeout(300)
 def test_no_input_is_answered_by_a_server_error(make_app: MakeApp, tokens: Tokens, nats_server: NatsServer) -> None:
     app, headers = make_app(nats_url=nats_server.url()), tokens.header("admin")
     with serving(app) as served:
