@@ -4,9 +4,10 @@ import asyncio
 import itertools
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
+from enum import Enum
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -20,7 +21,6 @@ from sqlalchemy import (
     Identity,
     LargeBinary,
     MetaData,
-    Select,
     Table,
     Text,
     Uuid,
@@ -28,24 +28,57 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal,
     select,
     text,
 )
 
 from sluice_core import dlq
-from sluice_core.bus import Backoff, Bus, BusError, StreamRefused
+from sluice_core.bus import Backoff, Bus, BusAway, BusError, StreamRefused
 from sluice_core.database import Database, DatabaseAway
 
-__all__ = ["SCHEMA", "Relay", "add", "outbox_table"]
+__all__ = ["SCHEMA", "Event", "Relay", "add", "add_many", "outbox_table"]
 
 log = structlog.get_logger(__name__)
 
 SCHEMA = "Sluice-Schema"
 """Header that names type and version of an event."""
 
+# Rows of one round. It holds a connection while it publishes: 0.1 s with a server that syncs each write.
 BATCH = 500
-# Another replica's rows, or those of a process that died, are found this soon (seconds).
+BATCH_BYTES = 16 * 1024 * 1024
+# Seconds until rows of another replica, or of a process that died, are found; also between two tries of what failed.
 LOOK = 1.0
+# Transactions that commit within so many seconds share a round.
+GATHER = 0.005
+# Seconds until it is looked again whether another replica has finished its round.
+BUSY = 0.05
+# Counting goes no further; beyond it the age says more.
+MANY = 100_000
+
+
+class Event(NamedTuple):
+    """An event to be published.
+
+    Attributes
+    ----------
+    subject
+        Where it will be published.
+    event_type
+        Such as ``agent.state``.
+    data
+        Anything that msgspec encodes.
+    key
+        Events of one key are published in their order.
+    version
+        Of the shape of ``data``; a new one goes to a new subject.
+    """
+
+    subject: str
+    event_type: str
+    data: Any
+    key: str
+    version: int = 1
 
 
 class _Row(NamedTuple):
@@ -60,8 +93,8 @@ class _Row(NamedTuple):
 def outbox_table(metadata: MetaData) -> Table:
     """Return the table ``outbox`` of a service.
 
-    ``id`` gives the order. Events of one key must be added while the transaction holds the lock on what the key
-    names; then their order is that of the commits.
+    ``id`` gives the order. Add an event after the statement that locks what its key names; then the order of the ids
+    of one key is that of the commits.
     """
     return Table(
         "outbox",
@@ -87,33 +120,46 @@ def add(
         In the transaction that changes what the event tells.
     table
         The service's outbox.
-    subject
-        Where it will be published.
-    event_type
-        Such as ``agent.state``.
-    data
-        Anything that msgspec encodes.
-    key
-        Events of one key are published in their order.
-    version
-        Of the shape of ``data``; a new one goes to a new subject.
+    subject, event_type, data, key, version
+        As in `Event`.
     """
-    event_id = uuid4()
-    body = {"id": str(event_id), "type": event_type, "v": version, "at": datetime.now(UTC), "data": data}
-    row = {
-        "event_id": event_id,
-        "subject": subject,
-        "key": key,
-        "schema": f"{event_type};v={version}",
-        "body": msgspec.json.encode(body),
-    }
-    connection.execute(insert(table), row)
+    add_many(connection, table, [Event(subject, event_type, data, key, version)])
+
+
+def add_many(connection: Connection, table: Table, events: Iterable[Event]) -> None:
+    """Add events to the transaction, with one statement.
+
+    Parameters
+    ----------
+    connection, table
+        As in `add`.
+    events
+        In their order.
+    """
+    at = datetime.now(UTC)
+    rows = []
+    for event in events:
+        event_id = uuid4()
+        body = {"id": str(event_id), "type": event.event_type, "v": event.version, "at": at, "data": event.data}
+        rows.append(
+            {
+                "event_id": event_id,
+                "subject": event.subject,
+                "key": event.key,
+                "schema": f"{event.event_type};v={event.version}",
+                "body": msgspec.json.encode(body),
+            }
+        )
+    if rows:
+        connection.execute(insert(table), rows)
 
 
 class Relay:
     """Publishes the outbox to JetStream, at least once, each event under its own id.
 
-    One replica does it at a time; the others find nothing to do.
+    One replica does it at a time: a round is a transaction that holds an advisory lock, publishes a batch and deletes
+    what the streams have. Events of different keys are on their way at once; of one key, the next one goes out when
+    the stream has the one before it.
 
     Parameters
     ----------
@@ -125,21 +171,33 @@ class Relay:
     Attributes
     ----------
     waiting
-        Events in the outbox when it was last looked at.
+        Events in the outbox when it was last looked at; `MANY` means that many or more.
     """
 
     def __init__(self, database: Database, bus: Bus, table: Table) -> None:
         self._database = database
         self._bus = bus
         self._added = asyncio.Event()
+        self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._measured = -LOOK
         self._oldest: float | None = None
+        self._problem = ""
         self.waiting = 0
-        self._lock = select(func.pg_try_advisory_xact_lock(func.hashtext(f"outbox {table.name}")))
         columns = (table.c.id, table.c.event_id, table.c.subject, table.c.key, table.c.schema, table.c.body)
-        self._next: Select[Any] = select(*columns).order_by(table.c.id).limit(BATCH)
+        self._lock = select(func.pg_try_advisory_xact_lock(func.hashtext(f"outbox {table.name}")))
+        size = func.octet_length(table.c.body)
+        before = (func.sum(size).over(order_by=table.c.id) - size).label("before")
+        batch = select(*columns, before).order_by(table.c.id).limit(BATCH).subquery()
+        rows = [batch.c[column.name] for column in columns]
+        self._next = select(*rows).where(batch.c.before < BATCH_BYTES).order_by(batch.c.id)
         self._done = delete(table).where(table.c.id == func.any(bindparam("ids")))
-        self._look = select(func.count(), func.extract("epoch", func.now() - func.min(table.c.created_at)))
+        some = select(literal(1)).select_from(table).limit(MANY).subquery()
+        age = func.extract("epoch", func.clock_timestamp() - table.c.created_at)
+        self._look = select(
+            select(func.count()).select_from(some).scalar_subquery(),
+            select(age).order_by(table.c.id).limit(1).scalar_subquery(),
+        )
 
     def wake(self) -> None:
         """Say that a transaction with events was committed; from any thread."""
@@ -154,65 +212,119 @@ class Relay:
         return 0.0 if self._oldest is None else time.monotonic() - self._oldest
 
     async def run(self) -> None:
-        """Publish, for ever; a long-lived task."""
+        """Publish, for ever; a long-lived task. NATS and PostgreSQL may be away; then no connection is held."""
         self._loop = asyncio.get_running_loop()
+        self._stopping = False
         delays = Backoff()
         while True:
             self._added.clear()
-            moved = 0
             try:
-                if self._bus.connected:
-                    moved = await self._database.run(self._database.transact, partial(self._relay, loop=self._loop))
                 await self._measure()
-                delays.reset()
-            except (DatabaseAway, BusError) as exc:
-                log.warning("events wait", reason=str(exc))
+                if not self._bus.connected:
+                    with suppress(BusAway):
+                        await self._bus.wait_connected(LOOK)
+                    continue
+                outcome = await self._round()
+            except DatabaseAway as exc:
+                self._tell(str(exc))
                 await delays.wait()
-            if moved < BATCH:
+                continue
+            delays.reset()
+            if outcome is _Outcome.EMPTY:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._added.wait(), LOOK)
+                    async with asyncio.timeout(LOOK):
+                        await self._added.wait()
+                    await asyncio.sleep(GATHER)
+            elif outcome is _Outcome.STUCK:
+                await asyncio.sleep(LOOK)
+            elif outcome is _Outcome.BUSY:
+                await asyncio.sleep(BUSY)
+
+    async def _round(self) -> "_Outcome":
+        work = asyncio.ensure_future(self._database.run(self._database.transact, self._relay))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # What a stream has is still deleted; what it has not is not begun.
+            self._stopping = True
+            await asyncio.wait([work])
+            if not work.cancelled() and work.exception() is not None:
+                log.warning("last events may be published again", reason=str(work.exception()))
+            raise
 
     async def _measure(self) -> None:
-        waiting, age = await self._database.run(
-            self._database.read, lambda connection: connection.execute(self._look).one()
-        )
+        if time.monotonic() - self._measured < LOOK:
+            return
+        waiting, age = await self._database.run(self._database.read, self._read_state)
+        self._measured = time.monotonic()
         self.waiting = waiting
-        self._oldest = None if age is None else time.monotonic() - float(age)
+        self._oldest = None if age is None else self._measured - float(age)
 
-    def _relay(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> int:
-        """Publish one batch in a worker thread, and delete what the streams have."""
+    def _read_state(self, connection: Connection) -> tuple[int, float | None]:
+        waiting, age = connection.execute(self._look).one()
+        return waiting, age
+
+    def _relay(self, connection: Connection) -> "_Outcome":
+        """Publish one batch, and delete what the streams have; waits in a worker thread for the event loop."""
         if not connection.execute(self._lock).scalar_one():
-            return 0
+            return _Outcome.BUSY
         rows = [_Row(*row) for row in connection.execute(self._next)]
-        if not rows:
-            return 0
-        done = asyncio.run_coroutine_threadsafe(self._publish(rows), loop).result()
+        done: list[int] = []
+        if rows:
+            assert self._loop is not None
+            publishing = asyncio.run_coroutine_threadsafe(self._publish(rows, done), self._loop)
+            with suppress(CancelledError):
+                publishing.result()
         if done:
             connection.execute(self._done, {"ids": done})
-        return len(done)
+        if len(done) < len(rows):
+            return _Outcome.STUCK
+        if len(rows) == BATCH or sum(len(row.body) for row in rows) >= BATCH_BYTES:
+            return _Outcome.MORE
+        self.waiting, self._oldest = 0, None
+        return _Outcome.EMPTY
 
-    async def _publish(self, rows: Sequence[_Row]) -> list[int]:
-        """Publish events, those of one key one after the other; return the ids of those that need us no more."""
+    async def _publish(self, rows: Sequence[_Row], done: list[int]) -> None:
+        """Publish events; put the ids of those that need us no more into ``done``."""
         ordered = sorted(rows, key=lambda row: (row.key, row.id))
-        groups = [self._publish_group(list(group)) for _, group in itertools.groupby(ordered, lambda row: row.key)]
-        return list(itertools.chain.from_iterable(await asyncio.gather(*groups)))
+        groups = itertools.groupby(ordered, lambda row: row.key)
+        problems = await asyncio.gather(*(self._publish_key(list(group), done) for _, group in groups))
+        self._tell(next(filter(None, problems), ""))
 
-    async def _publish_group(self, rows: Iterable[_Row]) -> list[int]:
-        done: list[int] = []
+    async def _publish_key(self, rows: Iterable[_Row], done: list[int]) -> str:
+        """Publish the events of one key; say what went wrong with the first that could not go."""
         for row in rows:
-            headers = {SCHEMA: row.schema}
-            try:
-                try:
-                    await self._bus.publish_stored(row.subject, row.body, msg_id=str(row.event_id), headers=headers)
-                except StreamRefused as exc:
-                    if not exc.permanent:
-                        raise
-                    # It would hold up all that comes after it, for ever.
-                    await dlq.bury(
-                        self._bus, row.subject, row.body, msg_id=str(row.event_id), headers=headers, reason=str(exc)
-                    )
-            except BusError as exc:
-                log.warning("event waits", subject=row.subject, reason=str(exc))
+            if self._stopping:
                 break
+            try:
+                await self._send(row)
+            except BusError as exc:
+                return str(exc)
             done.append(row.id)
-        return done
+        return ""
+
+    async def _send(self, row: _Row) -> None:
+        event_id, headers = str(row.event_id), {SCHEMA: row.schema}
+        try:
+            await self._bus.publish_stored(row.subject, row.body, msg_id=event_id, headers=headers)
+        except StreamRefused as exc:
+            if not exc.permanent:
+                raise
+            # It would hold up the events of its key for ever. The fact itself stands in PostgreSQL.
+            log.error("event cannot be published", subject=row.subject, reason=str(exc))
+            await dlq.bury(self._bus, row.subject, row.body, msg_id=event_id, headers=headers, reason=str(exc))
+
+    def _tell(self, problem: str) -> None:
+        """Log once a fault, not once an attempt."""
+        if problem and problem != self._problem:
+            log.warning("events wait", reason=problem, waiting=self.waiting)
+        self._problem = problem
+
+
+class _Outcome(Enum):
+    """How a round ended."""
+
+    EMPTY = "nothing is left"
+    MORE = "there may be more"
+    STUCK = "something could not go"
+    BUSY = "another replica has its round"

@@ -22,7 +22,8 @@ class StreamRefused(BusError):
     reason
         The words of the server.
     permanent
-        The same message will never be taken (too big, not permitted), in contrast to a stream that is full.
+        The same message will never be taken, since it is too big; in contrast to a stream that is full, or rights that
+        somebody can still give.
     """
 
     def __init__(self, reason: str, *, permanent: bool) -> None:

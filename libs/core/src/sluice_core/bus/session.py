@@ -293,7 +293,7 @@ class Session:
         for subject, answer in self._waiting.values():
             # nats-py has put the words of the server into lower case.
             if subject.lower() == not_permitted[1]:
-                _answer(answer, StreamRefused(f"not permitted: {subject}", permanent=True))
+                _answer(answer, StreamRefused(f"not permitted: {subject}", permanent=False))
 
     async def _on_lost(self) -> None:
         self._break()
