@@ -11,6 +11,7 @@ import time_machine
 from cryptography import x509
 
 from sluice import tls
+from sluice.environment import write_bundle
 
 
 def names(path: Path) -> list[str]:
@@ -43,7 +44,7 @@ def test_it_is_made_anew_when_it_cannot_serve(tmp_path: Path, damage: str) -> No
 
 def test_strict_verification_accepts_it(tmp_path: Path) -> None:
     kept = tls.certificate(tmp_path, "127.0.0.1")
-    tls.write_bundle(kept.certificate, tmp_path / "bundle.pem")
+    write_bundle(kept.certificate, tmp_path / "bundle.pem")
     client = ssl.create_default_context(cafile=str(tmp_path / "bundle.pem"))
     client.verify_flags |= ssl.VERIFY_X509_STRICT
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -64,6 +65,6 @@ def test_strict_verification_accepts_it(tmp_path: Path) -> None:
 
 def test_the_bundle_keeps_the_roots_that_clients_trust_anyway(tmp_path: Path) -> None:
     kept = tls.certificate(tmp_path, "127.0.0.1")
-    tls.write_bundle(kept.certificate, tmp_path / "bundle.pem")
+    write_bundle(kept.certificate, tmp_path / "bundle.pem")
     context = ssl.create_default_context(cafile=str(tmp_path / "bundle.pem"))
     assert len(context.get_ca_certs()) > 100

@@ -12,7 +12,9 @@ from typing import IO, Any, Self
 from sluice.files import write_private
 from sluice_core.cli import TOKEN_FILE, UP_FILE, Failure
 
-__all__ = ["DataDirectory"]
+__all__ = ["PASSWORDS_FILE", "DataDirectory"]
+
+PASSWORDS_FILE = "passwords.json"
 
 VERSION = 1
 """Layout of the directory; what a release cannot read any more gets a new number."""
@@ -83,7 +85,7 @@ class DataDirectory:
 
     def password(self, name: str) -> str:
         """Return the password of a database role or bus user, random and made when it is first asked for."""
-        file = self.path / "passwords.json"
+        file = self.path / PASSWORDS_FILE
         known: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         if name not in known:
             known[name] = secrets.token_urlsafe(24)

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
-import certifi
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from sluice.files import write_private, write_whole
 from sluice_core.http.server import Tls
 
-__all__ = ["certificate", "write_bundle"]
+__all__ = ["certificate"]
 
 LIFETIME = timedelta(days=365)
 # A platform that runs for weeks must not outlive its certificate unnoticed.
@@ -42,12 +41,6 @@ def certificate(directory: Path, host: str) -> Tls:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make(kept, names)
     return kept
-
-
-def write_bundle(certificate: Path, bundle: Path) -> None:
-    """Write a file of all roots that clients trust anyway, and ours (for ``REQUESTS_CA_BUNDLE``)."""
-    roots = Path(certifi.where()).read_bytes()
-    write_whole(bundle, roots.rstrip() + b"\n\n" + certificate.read_bytes())
 
 
 def _names(host: str) -> list[str]:

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from sluice_core.bus import Bus
+    from sluice_core.outbox import Relay
 
 __all__ = ["BusMetrics", "LabelledRegistries", "Metrics", "RouteMetrics"]
 
@@ -93,6 +94,11 @@ class Metrics:
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Add a gauge that is read when it is scraped."""
         Gauge(name, text, registry=self.registry).set_function(read)
+
+    def outbox(self, relay: "Relay") -> None:
+        """Add how much waits in a service's outbox, and for how long."""
+        self.gauge("sluice_outbox_waiting", "Events that wait in the outbox.", lambda: relay.waiting)
+        self.gauge("sluice_outbox_lag_seconds", "Age of the oldest event that waits.", relay.lag_seconds)
 
 
 class BusMetrics(Collector):

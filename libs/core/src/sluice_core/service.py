@@ -58,6 +58,7 @@ class Service:
         shared = settings.shared
         self.name = name
         self.settings = settings
+        self.keeps = tuple(keeps)
         self.zone = shared.zone
         self.database = Database(
             settings.database_url.get_secret_value(),
