@@ -107,17 +107,12 @@ class Door:
         for resource in resources:
             rows = _Rows(resource, database, zone)
             self._rows[resource.path] = rows
-            self._exact[resource.path] = _Found(rows, resource.path)
-            self._exact[resource.path[:-1]] = _Found(None)
-            for suffix in SUFFIXES:
-                for end in ("", "/"):
-                    self._exact[f"{resource.path[:-1]}.{suffix}{end}"] = _Found(rows, resource.path, suffix=suffix)
+            self._declare(resource.path, rows)
         for endpoint in endpoints:
             if "{" in endpoint.path:
                 self._patterns.append((tuple(endpoint.path.split("/")), endpoint))
-                continue
-            self._exact[endpoint.path] = _Found(endpoint, endpoint.path)
-            self._exact[endpoint.path[:-1]] = _Found(None)
+            else:
+                self._declare(endpoint.path, endpoint)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -132,6 +127,14 @@ class Door:
             return await _redirect(scope, send)
         scope["sluice.route"] = found.template
         await self._answer(found, scope, receive, send)
+
+    def _declare(self, path: str, target: "_Rows | Endpoint") -> None:
+        """Make a path known, without its slash and with each suffix (contract 2.1)."""
+        self._exact[path] = _Found(target, path)
+        self._exact[path[:-1]] = _Found(None)
+        for suffix in SUFFIXES:
+            for end in ("", "/"):
+                self._exact[f"{path[:-1]}.{suffix}{end}"] = _Found(target, path, suffix=suffix)
 
     def _match(self, path: str) -> _Found | None:
         segments = path.split("/")
@@ -160,7 +163,7 @@ class Door:
         try:
             if isinstance(target, Endpoint):
                 allow = {"Allow": target.allow}
-                wanted = _format(request, None)
+                wanted = _format(request, found.suffix)
                 reply = await self._endpoint(target, found, request)
             else:
                 allow = ON_DETAIL if found.key is not None else ON_LIST
