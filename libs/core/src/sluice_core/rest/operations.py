@@ -1,6 +1,7 @@
 """Create, read, replace, change and delete one row: what the door asks for, in one worker thread each."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
 
@@ -17,6 +18,14 @@ from sluice_core.rest.store import ResourceStore
 __all__ = ["Operations"]
 
 Parse = Callable[[], Any]
+
+
+@dataclass
+class _Given:
+    """What a client sent, and the columns it came to."""
+
+    data: Mapping[str, Any]
+    values: dict[str, Any]
 
 
 class Operations:
@@ -53,7 +62,7 @@ class Operations:
             self._changed(connection, Change("created", None, row))
             return row
 
-        return self._write(work, values, data, None)
+        return self._write(work, _Given(data, values))
 
     def read(self, text: str) -> Row:
         """Return one row by the key in the path.
@@ -87,16 +96,15 @@ class Operations:
             404, or 400 as `create`.
         """
         key = self.key(text)
-        values: dict[str, Any] = {}
-        data: Any = {}
+        given = _Given({}, {})
 
         def work(connection: Connection) -> Row:
-            nonlocal values, data
             before = self.store.get(connection, key, lock=True)
             if before is None:
                 raise not_found(self.resource.model)
-            data = validate.mapping(parse())
+            data = given.data = validate.mapping(parse())
             values, errors = validate.changed(self.resource, data, self._zone, partial=partial)
+            given.values = values
             own = self.resource.field(self.resource.key)
             if own.column in values and values.pop(own.column) != before[own.name]:
                 errors.setdefault(own.name, []).append("This field is the key of the row and cannot be changed.")
@@ -109,7 +117,7 @@ class Operations:
             self._changed(connection, Change("updated", before, row))
             return row
 
-        return self._write(work, lambda: values, lambda: data, key)
+        return self._write(work, given, key)
 
     def delete(self, text: str) -> None:
         """Remove one row.
@@ -151,18 +159,20 @@ class Operations:
             raise not_found()
         return key
 
-    def _write(self, work: Callable[[Connection], Row], values: Any, data: Any, key: Any) -> Row:
-        try:
-            return self._database.transact(work)
-        except IntegrityError as exc:
-            given, columns = (data() if callable(data) else data), (values() if callable(values) else values)
-            found = self._database.read(lambda c: self.store.objections(c, columns, given, key))
-            # What stood in the way may be gone again; the client may then simply repeat the request.
-            raise Invalid(found or {"non_field_errors": ["The row conflicts with another one."]}) from exc
-        except DBAPIError as exc:
-            if str(getattr(exc.orig, "pgcode", "")).startswith(("22", "54")):
-                raise Invalid({"non_field_errors": ["A value cannot be stored."]}) from exc
-            raise
+    def _write(self, work: Callable[[Connection], Row], given: _Given, key: Any = None) -> Row:
+        for last in (False, True):
+            try:
+                return self._database.transact(work)
+            except IntegrityError as exc:
+                found = self._database.read(lambda c: self.store.objections(c, given.values, given.data, key))
+                # What stood in the way may be gone again, and then the same write goes through.
+                if found or last:
+                    raise Invalid(found or {"non_field_errors": ["The row conflicts with another one."]}) from exc
+            except DBAPIError as exc:
+                if str(getattr(exc.orig, "pgcode", "")).startswith(("22", "54")):
+                    raise Invalid({"non_field_errors": ["A value cannot be stored."]}) from exc
+                raise
+        raise AssertionError("unreachable")  # pragma: no cover
 
     def _insist_on_relations(self, row: Row, values: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         """Refuse what no constraint refuses: a name that leads nowhere, in a column that may be null."""

@@ -147,6 +147,9 @@ class Resource:
     def sorting(self) -> tuple[tuple[Field, bool], ...]:
         """Fields of the order and whether each descends; the last one is the key, so the order is total."""
         named = [(self.field(each.removeprefix("-")), each.startswith("-")) for each in self.order]
+        if any(each.null for each, _ in named):
+            # A page begins after the values of the last row, and nothing comes after null.
+            raise ValueError(f"{self.name}: a list cannot be ordered by a field that may be null")
         if not named or named[-1][0].name != self.key:
             named.append((self.field(self.key), bool(named) and named[-1][1]))
         return tuple(named)
