@@ -6,6 +6,7 @@ from .consumer import Handle, Poison, Rejected, consume
 from .errors import BusAway, BusError, StreamDiffers, StreamRefused
 from .message import Message
 from .streams import AGENTS, DLQ, HEARTBEATS, KEYS, REVOKED, TOKENS, Bucket, Consumer, Stream
+from .trim import keep_room
 
 __all__ = [
     "AGENTS",
@@ -30,4 +31,5 @@ __all__ = [
     "StreamDiffers",
     "StreamRefused",
     "consume",
+    "keep_room",
 ]
