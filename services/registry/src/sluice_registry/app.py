@@ -40,6 +40,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     service = Service("registry", settings, keeps=(AGENTS, HEARTBEATS, DLQ, KEYS, TOKENS, REVOKED))
     relay = Relay(service.database, service.bus, tables.outbox)
+    service.metrics.outbox(relay)
     events = AgentEvents(relay.wake, service.bus.publish)
     heartbeats = Heartbeats(
         service.database, events, stale_after=settings.stale_after, waiting=settings.heartbeats_waiting
