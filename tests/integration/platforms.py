@@ -1,4 +1,4 @@
-"""`sluice up` as a process of its own, and a client for it."""
+"""`sluice up` and `sluice serve` as processes of their own, and a client for them."""
 
 import json
 import os
@@ -11,11 +11,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import requests
+from prometheus_client.parser import text_string_to_metric_families
 
 from sluice_core.testing import eventually
 from sluice_embedded.process import processes_in
 
-__all__ = ["BIN", "Client", "Up", "clean_environment"]
+__all__ = ["BIN", "Client", "Serve", "Up", "clean_environment", "samples"]
 
 BIN = Path(sys.executable).parent
 START = 60.0
@@ -62,22 +63,22 @@ class Client:
         self._session.close()
 
 
-class Up:
-    """One `sluice up` on kernel-chosen ports; as a context manager it runs.
+def samples(url: str, name: str) -> dict[frozenset[tuple[str, str]], float]:
+    """Return the samples of one metric at an admin port, by their labels."""
+    text = requests.get(f"{url}/metrics", timeout=10).text
+    families = text_string_to_metric_families(text)
+    found = [sample for family in families for sample in family.samples if sample.name == name]
+    return {frozenset(sample.labels.items()): sample.value for sample in found}
 
-    Parameters
-    ----------
-    data
-        Its data directory.
-    environment
-        Variables for it alone.
-    """
 
-    def __init__(self, data: Path, **environment: str) -> None:
-        self.data = data
+class _Process:
+    """A command that writes a log and ends at SIGTERM."""
+
+    def __init__(self, log_file: Path, environment: Mapping[str, str]) -> None:
+        self.log_file = log_file
         self._environment = clean_environment(**environment)
         self._process: subprocess.Popen[bytes] | None = None
-        self._facts: dict[str, Any] = {}
+        self._before = 0
 
     def __enter__(self) -> Self:
         self.start()
@@ -91,16 +92,12 @@ class Up:
 
     def start(self) -> None:
         """Start it, and wait until it says where it is."""
-        ports = [word for port in ("http", "https", "admin", "nats-port") for word in (f"--{port}", "0")]
         with self.log_file.open("ab") as log:
+            self._before = log.tell()
             self._process = subprocess.Popen(
-                [BIN / "sluice", "up", "--data", self.data, *ports],
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                self._command(), env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        self._facts = eventually(self._find, START)
+        eventually(self._find, START)
 
     def kill(self) -> None:
         """``kill -9``."""
@@ -123,6 +120,47 @@ class Up:
         self._process = None
         assert status == 0, f"it ended with {status}\n{self.log}"
         return took
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def log(self) -> str:
+        """What it said since it was started last."""
+        return self.log_file.read_bytes()[self._before :].decode(errors="replace")
+
+    def _command(self) -> list[str | Path]:
+        raise NotImplementedError
+
+    def _find(self) -> bool:
+        """Whether it has said where it is."""
+        assert self._process is not None
+        if not self.running:
+            # Not an AssertionError: that would only be waited for.
+            raise RuntimeError(f"it ended with {self._process.returncode}\n{self.log}")
+        return self._look(self._process.pid)
+
+    def _look(self, pid: int) -> bool:
+        raise NotImplementedError
+
+
+class Up(_Process):
+    """One `sluice up` on kernel-chosen ports; as a context manager it runs.
+
+    Parameters
+    ----------
+    data
+        Its data directory.
+    environment
+        Variables for it alone.
+    """
+
+    def __init__(self, data: Path, **environment: str) -> None:
+        super().__init__(data.with_name(f"{data.name}.log"), environment)
+        self.data = data
+        self._facts: dict[str, Any] = {}
 
     def client(self, *, anonymous: bool = False, tls: bool = False) -> Client:
         """Return a client of its own connection, with the admin token unless `anonymous`."""
@@ -160,11 +198,6 @@ class Up:
         return str(self._facts["postgres"])
 
     @property
-    def nats(self) -> str:
-        """URL of the nats-server, without credentials."""
-        return str(self._facts["nats"])
-
-    @property
     def services(self) -> list[str]:
         """Names of the services that it runs."""
         return list(self._facts["services"])
@@ -174,23 +207,50 @@ class Up:
         """The first admin token."""
         return (self.data / "admin-token").read_text().strip()
 
-    @property
-    def log_file(self) -> Path:
-        """What it and the runs before it said."""
-        return self.data.with_name(f"{self.data.name}.log")
+    def _command(self) -> list[str | Path]:
+        ports = [word for port in ("http", "https", "admin", "nats-port") for word in (f"--{port}", "0")]
+        return [BIN / "sluice", "up", "--data", self.data, *ports]
 
-    @property
-    def log(self) -> str:
-        """What it said, its end at the least."""
-        return self.log_file.read_text(errors="replace")[-20_000:]
-
-    def _find(self) -> dict[str, Any]:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            # Not an AssertionError: it would only be waited for.
-            raise RuntimeError(f"sluice up ended with {self._process.returncode}\n{self.log}")
+    def _look(self, pid: int) -> bool:
         try:
-            found: dict[str, Any] = json.loads((self.data / "up.json").read_text())
+            self._facts = json.loads((self.data / "up.json").read_text())
         except (OSError, ValueError):
-            return {}
-        return found if found["pids"]["sluice"] == self._process.pid else {}
+            return False
+        return bool(self._facts["pids"]["sluice"] == pid)
+
+
+class Serve(_Process):
+    """One `sluice serve` on kernel-chosen ports; as a context manager it runs.
+
+    Parameters
+    ----------
+    service
+        Its name.
+    folder
+        For its log.
+    database_url, nats_url
+        Where its servers are.
+    environment
+        More variables.
+    """
+
+    def __init__(self, service: str, folder: Path, *, database_url: str, nats_url: str, **environment: str) -> None:
+        mine = {f"SLUICE_{service.upper()}_DATABASE_URL": database_url, "SLUICE_NATS_URL": nats_url}
+        super().__init__(folder / f"{service}.log", mine | environment)
+        self.service = service
+        self.http = ""
+        self.admin = ""
+
+    def ready(self) -> bool:
+        """Whether it says that it is."""
+        return requests.get(f"{self.admin}/readyz", timeout=10).status_code == 200
+
+    def _command(self) -> list[str | Path]:
+        return [BIN / "sluice", "serve", self.service, "--host", "127.0.0.1", "--http", "0", "--admin", "0"]
+
+    def _look(self, pid: int) -> bool:
+        for line in self.log.splitlines():
+            if line.startswith("{") and line.endswith("}") and (said := json.loads(line))["event"] == "ready":
+                self.http, self.admin = said["http"], said["admin"]
+                return True
+        return False
