@@ -15,6 +15,8 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
 
 __all__ = ["Listener", "PortBusy", "Server", "ServiceDied", "Tls", "lifespan", "serve", "stop_on_signals"]
 
@@ -33,6 +35,15 @@ UNSENT = 128 * 1024
 
 MAX_HEAD = 64 * 1024
 """Bytes of a request line and its headers, give or take one packet."""
+
+MAX_MESSAGE = 64 * 1024
+"""Bytes of one message of a WebSocket; a longer one ends the connection (close code 1009)."""
+
+MAX_FRAGMENTS = 1000
+"""Frames of one message of a WebSocket."""
+
+PING = 20.0
+"""Seconds between two pings on a WebSocket, and those that the answer may take."""
 
 
 class PortBusy(Exception):
@@ -125,6 +136,32 @@ class _BoundedHead(HttpToolsProtocol):
             self._head += len(data)
 
 
+class _BoundedSocket(WebSocketsSansIOProtocol):
+    """A WebSocket with bounds on what uvicorn leaves without one."""
+
+    def handle_cont(self, event: Frame) -> None:
+        if self.close_sent:
+            return
+        # Empty fragments never exceed the size of a message, and each of them is kept.
+        if len(self.frames) >= MAX_FRAGMENTS:
+            self.conn.fail(CloseCode.MESSAGE_TOO_BIG, f"more than {MAX_FRAGMENTS} fragments")
+            self.handle_parser_exception()
+            return
+        super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        # Who does not read his answers gets none to pings; they would wait in memory.
+        if self.transport.get_write_buffer_size() > UNSENT:
+            self.conn.data_to_send()
+            return
+        super().handle_ping()
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        # A transport closes when all is sent. To a peer that does not read, that is never, and whoever sends waits.
+        self.transport.abort()
+
+
 class _Uvicorn(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -157,6 +194,11 @@ class Server:
         config = uvicorn.Config(
             app,
             http=_BoundedHead,
+            ws=_BoundedSocket,
+            ws_max_size=MAX_MESSAGE,
+            ws_per_message_deflate=False,
+            ws_ping_interval=PING,
+            ws_ping_timeout=PING,
             lifespan="off",
             log_config=None,
             access_log=False,
