@@ -133,7 +133,7 @@ def printable(text: str) -> str:
 def _text(raw: Any) -> str:
     if isinstance(raw, bool) or not isinstance(raw, str | int | float) or raw in (math.inf, -math.inf):
         raise FieldError("Not a valid string.")
-    return str(raw).strip()
+    return str(raw)
 
 
 def _forbidden(value: str, max_length: int | None) -> list[str]:
@@ -149,20 +149,23 @@ def _forbidden(value: str, max_length: int | None) -> list[str]:
 
 @dataclass(frozen=True)
 class Text(Field):
-    """A string; trimmed, numbers become text.
+    """A string; numbers become text.
 
     Attributes
     ----------
     max_length
         In characters; None for unlimited.
+    trim
+        White space around it is taken away.
     """
 
     max_length: int | None = field(default=None, kw_only=True)
+    trim: bool = field(default=True, kw_only=True)
 
     option_type: ClassVar[str] = "string"
 
     def convert(self, raw: Any, zone: tzinfo) -> str:
-        value = _text(raw)
+        value = _text(raw).strip() if self.trim else _text(raw)
         if not value:
             if not self.blank:
                 raise FieldError(NOT_BLANK)
@@ -453,7 +456,7 @@ class Url(Text):
     option_type: ClassVar[str] = "url"
 
     def convert(self, raw: Any, zone: tzinfo) -> str:
-        value = _text(raw)
+        value = _text(raw).strip()
         if not value:
             if not self.blank:
                 raise FieldError(NOT_BLANK)
