@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Protocol
 
 import pytest
@@ -78,12 +79,26 @@ async def test_changes_and_deletions_are_told_as_they_happen(open_bus: OpenBus, 
     bus = await open_bus(keeps=[THINGS])
     seen = watch(bus)
     await eventually_async(lambda: seen.readings)
-    await bus.put("things", "a", b"1")
-    await bus.put("things", "a", b"2")
-    await bus.delete("things", "a")
-    await bus.put("things", "empty", b"")
-    await eventually_async(lambda: len(seen.calls) == 4)
-    assert seen.calls == [("a", b"1"), ("a", b"2"), ("a", None), ("empty", b"")]
+    for key, value in (("a", b"1"), ("a", b"2"), ("a", None), ("empty", b"")):
+        if value is None:
+            await bus.delete("things", key)
+        else:
+            await bus.put("things", key, value)
+        await eventually_async(partial(told, seen, key, value))
+    assert len(seen.calls) == 4
+
+
+def told(seen: Seen, key: str, value: bytes | None) -> bool:
+    return seen.calls[-1:] == [(key, value)]
+
+
+async def test_of_quick_changes_the_last_one_is_told(open_bus: OpenBus, watch: Watch) -> None:
+    bus = await open_bus(keeps=[THINGS])
+    seen = watch(bus)
+    await eventually_async(lambda: seen.readings)
+    for number in range(300):
+        await bus.put("things", f"k{number % 3}", b"%d" % number)
+    await eventually_async(lambda: seen.values == {"k0": b"297", "k1": b"298", "k2": b"299"})
 
 
 async def test_nothing_is_missed_while_the_server_restarts(

@@ -28,7 +28,7 @@ MAX_PAYLOAD = 8 * 1024 * 1024
 LOOK = 1.0
 
 
-class PubAck(msgspec.Struct, frozen=True, rename={"sequence": "seq"}):
+class PubAck(msgspec.Struct, frozen=True):
     """Where a stream has put a message."""
 
     stream: str
@@ -259,8 +259,8 @@ class Bus:
         Parameters
         ----------
         on_change
-            Gets the key and its value, or None when it was deleted; the same value may come again. Runs in the event
-            loop.
+            Gets the key and its value, or None when it was deleted. The same value may come again, and of changes that
+            follow each other quickly only the last is sure to come. Runs in the event loop.
         on_ready
             Called each time when the bucket has been read to its end.
         """

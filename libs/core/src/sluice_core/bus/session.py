@@ -285,14 +285,14 @@ class Session:
 
     async def _on_error(self, exc: Exception) -> None:
         self._last_error = exc
-        not_permitted = _NOT_PERMITTED.search(str(exc))
-        if not_permitted is None:
+        if "permissions violation" not in str(exc):
             log.debug("nats", error=str(exc))
             return
         log.error("NATS does not permit this", error=str(exc))
+        publish = _NOT_PERMITTED.search(str(exc))
         for subject, answer in self._waiting.values():
             # nats-py has put the words of the server into lower case.
-            if subject.lower() == not_permitted[1]:
+            if publish is not None and subject.lower() == publish[1]:
                 _answer(answer, StreamRefused(f"not permitted: {subject}", permanent=False))
 
     async def _on_lost(self) -> None:
