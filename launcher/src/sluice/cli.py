@@ -24,7 +24,7 @@ app = typer.Typer(
 Data = Annotated[
     Path | None,
     typer.Option(
-        "--data", help="Data directory [default: SLUICE_DATA, else ~/.local/share/sluice].", show_default=False
+        "--data", help="Data directory (default: SLUICE_DATA, else ~/.local/share/sluice).", show_default=False
     ),
 ]
 

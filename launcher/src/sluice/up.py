@@ -22,7 +22,7 @@ from sluice.data import DataDirectory
 from sluice.router import PathRouter
 from sluice.services import Installed, chosen
 from sluice_core.bus import KEYS, REVOKED, TOKENS, Bus, BusAway, permissions
-from sluice_core.cli import Failure, console
+from sluice_core.cli import Failure, console, data_directory
 from sluice_core.database import DatabaseAway, SchemaOutdated, migrate
 from sluice_core.database.provision import AdminRefused, create_database
 from sluice_core.health import Report
@@ -257,17 +257,20 @@ class _Up:
         out = console()
         title = f"Sluice is up ({time.monotonic() - self._progress.began:.1f} s)"
         table = Table(title=title, title_justify="left", show_header=False)
+        chosen_data = "" if self._data.path == data_directory() else f" --data {self._data.path}"
         for label, value in (
             ("HTTP", facts["http"]),
-            ("HTTPS", f"{facts['https']}  (certificate: {facts['certificate']})"),
-            ("Admin", f"{facts['admin']}  (/readyz /metrics)"),
+            ("HTTPS", facts["https"]),
+            ("  certificate", facts["certificate"]),
+            ("Admin", f"{facts['admin']} (/readyz /metrics)"),
             ("NATS", facts["nats"]),
             ("PostgreSQL", facts["postgres"]),
             ("Data", facts["data"]),
             ("Services", " ".join(facts["services"])),
-            ("Admin token", f"{self._data.admin_token_file.read_text().strip()}  (kept in {facts['token_file']})"),
+            ("Admin token", self._data.admin_token_file.read_text().strip()),
+            ("  kept in", facts["token_file"]),
+            ("Clients", f'eval "$(sluice env{chosen_data})"'),
             ("Next token", "sluice token create NAME"),
-            ("For clients", 'eval "$(sluice env)"'),
         ):
             table.add_row(label, Text(value))
         out.print(table)
