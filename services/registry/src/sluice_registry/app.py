@@ -7,7 +7,7 @@ from functools import partial
 
 from fastapi import FastAPI
 
-from sluice_core.bus import AGENTS, DLQ, HEARTBEATS, KEYS, REVOKED, TOKENS, Consumer, consume
+from sluice_core.bus import AGENTS, DLQ, HEARTBEATS, KEYS, REVOKED, TOKENS, Consumer, consume, keep_room
 from sluice_core.database import DatabaseAway
 from sluice_core.outbox import Relay
 from sluice_core.service import Service, build
@@ -58,6 +58,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         tasks = service.supervisor
         tasks.spawn("projection", projection.run)
         tasks.spawn("outbox", relay.run)
+        tasks.spawn("room for agents' changes", partial(keep_room, service.bus, AGENTS))
         tasks.spawn("heartbeats", heartbeats.run)
         tasks.spawn("sweep", partial(heartbeats.sweep_regularly, settings.sweep_every))
         work = partial(consume, service.bus, BEATS, beats.handle, tasks.stopping, outage=(DatabaseAway,))
