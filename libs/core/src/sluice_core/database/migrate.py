@@ -1,14 +1,14 @@
-"""Schema versions: migrate under a lock, refuse to run on an old schema."""
+"""Schema versions: migrate under a lock, refuse to run on an old schema.
+
+The newest version is the name of the last file in ``migrations/versions`` (``0002_retention.py`` is version 0002). So a
+database that is current needs no Alembic, which is a tenth of what a service takes to start.
+"""
 
 import zlib
 from importlib import import_module
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from sluice_core.database.engine import Database
@@ -38,6 +38,8 @@ def migrate(url: str, package: str) -> None:
     ------
     SchemaOutdated
         PostgreSQL is older than version 15.
+    RuntimeError
+        A migration is not named after its version.
     """
     engine = create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
@@ -48,9 +50,8 @@ def migrate(url: str, package: str) -> None:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), lock)
         connection.commit()
         try:
-            config = _config(package)
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            if _current(connection) != _newest(package):
+                _upgrade(connection, package)
         finally:
             connection.rollback()
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), lock)
@@ -67,8 +68,8 @@ def require_current(database: Database, package: str) -> None:
     DatabaseAway
         PostgreSQL cannot be reached.
     """
-    wanted = ScriptDirectory.from_config(_config(package)).get_current_head()
-    found = database.read(lambda connection: MigrationContext.configure(connection).get_current_revision())
+    wanted = _newest(package)
+    found = database.read(_current)
     if found != wanted:
         service = package.removeprefix("sluice_")
         raise SchemaOutdated(
@@ -77,9 +78,30 @@ def require_current(database: Database, package: str) -> None:
         )
 
 
-def _config(package: str) -> Config:
-    home = Path(import_module(package).__file__ or "").parent
+def _migrations(package: str) -> Path:
+    return Path(import_module(package).__file__ or "").parent / "migrations"
+
+
+def _newest(package: str) -> str | None:
+    return max((file.name.partition("_")[0] for file in (_migrations(package) / "versions").glob("*.py")), default=None)
+
+
+def _current(connection: Connection) -> str | None:
+    """Return the version of the database, or None when nothing was ever migrated."""
+    if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar_one() is None:
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+
+
+def _upgrade(connection: Connection, package: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
-    config.set_main_option("script_location", str(home / "migrations").replace("%", "%%"))
+    config.set_main_option("script_location", str(_migrations(package)).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    return config
+    config.attributes["connection"] = connection
+    connection.rollback()
+    command.upgrade(config, "head")
+    if (found := _current(connection)) != _newest(package):
+        raise RuntimeError(f"{package}: the last migration is version {found}, and its file is not named so")
