@@ -6,6 +6,7 @@ import structlog
 import uvloop
 
 from sluice.services import chosen
+from sluice.starting import without_garbage_collection
 from sluice_core.cli import Failure
 from sluice_core.database import DatabaseAway, SchemaOutdated
 from sluice_core.http.admin import Observed, admin_app
@@ -35,9 +36,10 @@ def run(name: str, *, host: str, http: int, admin: int) -> None:
         It cannot start, or died; one sentence says why.
     """
     (service,) = chosen([name])
-    settings = service.settings()
-    configure_logging(settings.shared.log_level)
-    app = service.create_app(settings)
+    with without_garbage_collection():
+        settings = service.settings()
+        configure_logging(settings.shared.log_level)
+        app = service.create_app(settings)
     try:
         public, private = Listener(host, http), Listener(host, admin)
     except PortBusy as exc:

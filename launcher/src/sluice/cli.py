@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from sluice.starting import without_garbage_collection
 from sluice_core.cli import AsJson, Failure, data_directory, print_json, print_table
 
 __all__ = ["app", "main"]
@@ -47,7 +48,8 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Run the whole platform in one process, with a PostgreSQL and a nats-server of its own."""
-    from sluice.up import Options, run
+    with without_garbage_collection():
+        from sluice.up import Options, run
 
     run(
         Options(
@@ -76,7 +78,8 @@ def serve(
     host: Annotated[str, typer.Option(help="Address of both.")] = "0.0.0.0",  # noqa: S104 - a container's only one
 ) -> None:
     """Run one service, as in a container; the environment says the rest."""
-    from sluice.alone import run
+    with without_garbage_collection():
+        from sluice.alone import run
 
     run(service, host=host, http=http, admin=admin)
     _end(0)

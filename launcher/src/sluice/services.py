@@ -64,7 +64,9 @@ class Installed:
 
 def _variable(kind: "type[ServiceSettings]", error: Any) -> str:
     """Name a setting by its variable, as the operator knows it."""
-    prefix = kind.model_config.get("env_prefix", "") if error["loc"] else ""
+    # A setting that a decision has named is reported by that name, which has no prefix.
+    named = error["loc"] and error["loc"][0] in kind.model_fields
+    prefix = kind.model_config.get("env_prefix", "") if named else ""
     name = f"{prefix}{'_'.join(map(str, error['loc']))}".upper()
     if error["type"] == "missing":
         return f"{name} (or {name}_FILE) is not set"

@@ -21,6 +21,7 @@ from sluice import tls
 from sluice.data import DataDirectory
 from sluice.router import PathRouter
 from sluice.services import Installed, chosen
+from sluice.starting import without_garbage_collection
 from sluice_core.bus import KEYS, REVOKED, TOKENS, Bus, BusAway, permissions
 from sluice_core.cli import Failure, console, data_directory
 from sluice_core.database import DatabaseAway, SchemaOutdated, migrate
@@ -121,7 +122,8 @@ def run(options: Options) -> None:
             with progress.step(f"Migrating {service.name}"):
                 url = _database(service, admin_url, data)
             bus = _bus_url(service.name, nats, options, data)
-            apps[service.name] = _application(service, url, shared.model_copy(update={"nats_url": SecretStr(bus)}))
+            with without_garbage_collection():
+                apps[service.name] = _application(service, url, shared.model_copy(update={"nats_url": SecretStr(bus)}))
         children = {"PostgreSQL": postgres, "NATS": nats}
         bus = _bus_url(permissions.ADMIN, nats, options, data)
         up = _Up(options, data, ports, certificate, shared, bus, services, apps, children, progress)
