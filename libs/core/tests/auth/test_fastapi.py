@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from sluice_core import errors
-from sluice_core.auth import Authenticator, Identity, Keyring, Signer, generate_key
+from sluice_core.auth import Authenticator, Identity, Keyring, PasswordsAway, Signer, Throttled, digest, generate_key
 from sluice_core.auth.fastapi import Reader, require
 
 SIGNER = Signer(generate_key())
@@ -42,6 +42,13 @@ def application(*, anonymous_read: bool = True) -> FastAPI:
 def bearer(*scopes: str) -> dict[str, str]:
     token, _ = SIGNER.sign("ada", expires_in=timedelta(hours=1), scopes=scopes)
     return {"Authorization": f"Bearer {token}"}
+
+
+def cookies(*roles: str) -> dict[str, str]:
+    session = SIGNER.sign_session(
+        "ada", session_id="s1", expires_in=timedelta(hours=1), roles=roles, csrf=digest("proof")
+    )
+    return {"Cookie": f"sessionid={session}; csrftoken=proof"}
 
 
 @pytest.fixture
@@ -78,6 +85,38 @@ def test_who_lacks_a_scope_is_told_so_before_the_body_is_judged(client: TestClie
 @pytest.mark.parametrize("scopes", [["plans:write", "plans:lock"], ["admin"]])
 def test_who_holds_the_scopes_comes_in(client: TestClient, scopes: list[str]) -> None:
     assert client.post("/plans", json=[1, 2], headers=bearer(*scopes)).json() == "ada 2"
+
+
+def test_a_session_reads_and_writes_where_its_page_proves_itself(client: TestClient) -> None:
+    assert client.get("/me", headers=cookies()).json() == "ada"
+    assert client.get("/open", headers=cookies() | {"Authorization": "Token nonsense"}).json() == "ada"
+    proven = cookies("admin") | {"X-CSRFToken": "proof"}
+    assert client.post("/plans", json=[1], headers=proven).json() == "ada 1"
+
+
+@pytest.mark.parametrize("body", [[1], "no list"])
+def test_a_session_that_proves_nothing_changes_nothing(client: TestClient, body: object) -> None:
+    reply = client.post(
+        "/plans", json=body, headers=cookies("admin") | {"Authorization": bearer("admin")["Authorization"]}
+    )
+    assert (reply.status_code, reply.json()["type"]) == (403, "urn:problem:forbidden")
+    assert reply.json()["detail"] == "CSRF Failed: CSRF token missing."
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "wait"), [(Throttled(7.2), 429, "8"), (PasswordsAway(), 503, "2")], ids=["429", "503"]
+)
+def test_a_password_that_is_not_looked_at_may_be_sent_again(raised: Exception, status: int, wait: str) -> None:
+    app = application()
+
+    class Busy:
+        async def check(self, *_: object) -> Identity:
+            raise raised
+
+    app.state.service.auth.passwords = Busy()
+    reply = TestClient(app).get("/me", headers={"Authorization": "Basic YTpi"})
+    assert (reply.status_code, reply.headers["retry-after"]) == (status, wait)
+    assert reply.headers["content-type"] == "application/problem+json"
 
 
 def test_openapi_shows_the_scopes_under_the_scheme_of_the_old_endpoints() -> None:

@@ -26,14 +26,15 @@ CALLERS = {
     "ada": Identity("ada", frozenset({"widgets:write"}), "1"),
     "bob": Identity("bob", frozenset(), "2"),
     "root": Identity("root", frozenset({"admin"}), "3"),
+    "nina": Identity("nina", frozenset({"widgets:write"}), "4", frozenset({"n1", "n2"})),
 }
 
 
 class Doorman:
     """Knows the callers above; what a real one makes of headers has tests of its own."""
 
-    def authenticate(self, headers: Sequence[tuple[bytes, bytes]]) -> Identity | None:
-        credential = dict(headers).get(b"authorization")
+    async def identify(self, scope: Scope, *, only: str | None = None) -> Identity | None:
+        credential = None if only == "session" else dict(scope["headers"]).get(b"authorization")
         if credential is None:
             return None
         try:

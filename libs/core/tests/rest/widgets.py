@@ -251,6 +251,18 @@ SECRETS = Resource(
     fields=LABELS.fields,
     read_open=False,
 )
-RESOURCES = (PARTS, CRATES, WIDGETS, LABELS, STEPS, JOURNAL, SECRETS)
+# The same rows, and their note says which namespace they lie in.
+BERTHS = Resource(
+    "berths",
+    model="Label",
+    label="label",
+    table=label,
+    key="label_id",
+    write="widgets:write",
+    fields=LABELS.fields,
+    namespace="note",
+    on_change=remember,
+)
+RESOURCES = (PARTS, CRATES, WIDGETS, LABELS, STEPS, JOURNAL, SECRETS, BERTHS)
 
 READ_ONLY = frozenset({"id", "created_at", "updated_at"})

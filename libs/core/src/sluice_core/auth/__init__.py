@@ -1,8 +1,8 @@
 """Identity: tokens in every spelling, verified without a call (ARCHITECTURE, Identity; swf-monitor.md 5.2)."""
 
-from sluice_core.auth.authenticator import Authenticator
-from sluice_core.auth.identity import Identity, Refused
-from sluice_core.auth.keyring import BUCKETS, KEYS, REVOKED, TOKENS, Keyring, TokenRecord, digest
+from sluice_core.auth.authenticator import Authenticator, Passwords
+from sluice_core.auth.identity import Identity, PasswordsAway, Refused, Throttled
+from sluice_core.auth.keyring import BUCKETS, KEYS, REVOKED, TOKENS, Keyring, TokenRecord, digest, user_key
 from sluice_core.auth.keys import (
     KeyUnusable,
     dump_private_key,
@@ -12,6 +12,7 @@ from sluice_core.auth.keys import (
     thumbprint,
 )
 from sluice_core.auth.scopes import ROLES, Scope
+from sluice_core.auth.sessions import CsrfFailed, Session
 from sluice_core.auth.tokens import Signer
 
 __all__ = [
@@ -21,12 +22,17 @@ __all__ = [
     "ROLES",
     "TOKENS",
     "Authenticator",
+    "CsrfFailed",
     "Identity",
     "KeyUnusable",
     "Keyring",
+    "Passwords",
+    "PasswordsAway",
     "Refused",
     "Scope",
+    "Session",
     "Signer",
+    "Throttled",
     "TokenRecord",
     "digest",
     "dump_private_key",
@@ -34,4 +40,5 @@ __all__ = [
     "load_private_key",
     "public_jwk",
     "thumbprint",
+    "user_key",
 ]

@@ -1,19 +1,39 @@
 """The one question that every door asks: who is it?"""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any, Literal, Protocol
 
-from sluice_core.auth.credentials import Basic, read
+from sluice_core.auth.credentials import MAX_LENGTH, Basic, read
 from sluice_core.auth.identity import INACTIVE, INVALID, WRONG_PASSWORD, Identity, Refused
 from sluice_core.auth.keyring import Keyring, digest
-from sluice_core.auth.tokens import AUDIENCE, ISSUER, LEEWAY, Verifier
+from sluice_core.auth.sessions import SAFE, SESSION_COOKIE, Session, cookie, insist_on_csrf
+from sluice_core.auth.tokens import AUDIENCE, ISSUER, LEEWAY, SESSION_AUDIENCE, Verified, Verifier
 
-__all__ = ["Authenticator"]
+__all__ = ["Authenticator", "Passwords"]
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Passwords(Protocol):
+    """Whoever can tell a right password from a wrong one."""
+
+    async def check(self, basic: Basic, scope: Mapping[str, Any]) -> Identity:
+        """Return whose password was sent with the request of this ASGI scope.
+
+        Raises
+        ------
+        Refused
+            It is none.
+        Throttled, PasswordsAway
+            It was not looked at.
+        """
+        ...
 
 
 class Authenticator:
-    """Turns request headers into an identity, without I/O.
+    """Turns a request into an identity; without I/O, but for the first use of a password.
 
     Parameters
     ----------
@@ -22,47 +42,101 @@ class Authenticator:
     issuer, audience
         What a signed token must say.
     cached
-        How many verified tokens are remembered, the least recently used leaving first. Only the signature's verdict
-        is: it cannot become untrue.
+        How many verified tokens are remembered, and how many sessions, the least recently used leaving first. Only the
+        signature's verdict is: it cannot become untrue.
+
+    Attributes
+    ----------
+    passwords
+        Who checks them; None where none is right.
     """
 
     def __init__(self, keyring: Keyring, *, issuer: str = ISSUER, audience: str = AUDIENCE, cached: int = 4096) -> None:
         self.keyring = keyring
-        self._verify = lru_cache(cached)(Verifier(keyring, issuer=issuer, audience=audience).verify)
+        self.passwords: Passwords | None = None
+        self._token = lru_cache(cached)(Verifier(keyring, issuer=issuer, audience=audience).verify)
+        self._session = lru_cache(cached)(Verifier(keyring, issuer=issuer, audience=SESSION_AUDIENCE).verify)
 
-    def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Identity | None:
-        """Who sent these ASGI headers; None when they hold no credential (`credentials.read` says what wins).
+    async def identify(
+        self, scope: Mapping[str, Any], *, only: Literal["token", "session"] | None = None
+    ) -> Identity | None:
+        """Who sent the request of this ASGI scope; None when it holds no credential.
+
+        A good session wins over whatever else is there, and a bad one is as if it were absent (contract 5.3).
+
+        Parameters
+        ----------
+        only
+            Look at nothing but this kind of credential.
 
         Raises
         ------
         Refused
-            The credential is not good (swf-monitor.md 5.2).
+            The credential is not good (swf-monitor.md 5.2), or `CsrfFailed`.
+        Throttled, PasswordsAway
+            A password was sent and not looked at.
+        """
+        headers: Headers = scope["headers"]
+        if only != "token" and (session := self.session(headers)) is not None:
+            if scope["method"] not in SAFE:
+                insist_on_csrf(headers, session)
+            return session.identity
+        credential = None if only == "session" else read(headers)
+        if isinstance(credential, Basic):
+            if only == "token":
+                return None
+            if self.passwords is None:
+                raise Refused(WRONG_PASSWORD)
+            return await self.passwords.check(credential, scope)
+        return None if credential is None else self._known(credential.value)
+
+    def authenticate(self, headers: Headers) -> Identity | None:
+        """Whose token is in these ASGI headers; None when they hold none (`credentials.read` says what wins).
+
+        For what is no ordinary request, such as the handshake of a WebSocket, where a cookie would prove nothing.
+
+        Raises
+        ------
+        Refused
+            The token is not good, or a password came instead of it.
         """
         credential = read(headers)
-        if credential is None:
-            return None
         if isinstance(credential, Basic):
-            # The place for passwords; there are no users yet whose one could match.
             raise Refused(WRONG_PASSWORD)
-        return self._opaque(credential.value) or self._signed(credential.value)
+        return None if credential is None else self._known(credential.value)
+
+    def session(self, headers: Headers) -> Session | None:
+        """Return the session in these ASGI headers, if it counts now."""
+        sent = cookie(headers, SESSION_COOKIE)
+        if not sent or len(sent) > MAX_LENGTH or not sent.isascii():
+            return None
+        try:
+            verified = self._session(sent)
+            return Session(self._counting(verified), verified.expires, verified.csrf)
+        except Refused:
+            return None
+
+    def _known(self, token: str) -> Identity:
+        return self._opaque(token) or self._counting(self._token(token))
 
     def _opaque(self, token: str) -> Identity | None:
         known = self.keyring.opaque(digest(token))
         if known is None:
             return None
-        expired = known.expires is not None and known.expires <= time.time()
-        if expired or self.keyring.revoked(known.id):
+        if known.expires is not None and known.expires <= time.time():
             raise Refused(INVALID)
-        if known.disabled:
+        if known.disabled or self.keyring.inactive(known.identity.subject):
             raise Refused(INACTIVE)
+        if self.keyring.revoked(known.id):
+            raise Refused(INVALID)
         return known.identity
 
-    def _signed(self, token: str) -> Identity:
-        verified = self._verify(token)
-        if (
-            verified.expires <= time.time() - LEEWAY
-            or self.keyring.revoked(verified.token_id)
-            or self.keyring.key(verified.kid) != verified.key
-        ):
+    def _counting(self, verified: Verified) -> Identity:
+        """Return whose token was verified, if it counts now."""
+        if verified.expires <= time.time() - LEEWAY or self.keyring.key(verified.kid) != verified.key:
+            raise Refused(INVALID)
+        if self.keyring.inactive(verified.identity.subject):
+            raise Refused(INACTIVE)
+        if self.keyring.revoked(verified.token_id):
             raise Refused(INVALID)
         return verified.identity

@@ -10,16 +10,18 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 
-from sluice_core.auth.identity import Identity, Refused
-from sluice_core.errors import Problem
+from sluice_core.auth.authenticator import Authenticator
+from sluice_core.auth.identity import Identity, PasswordsAway, Refused, Throttled
+from sluice_core.auth.sessions import CsrfFailed
+from sluice_core.errors import Problem, Unavailable
 
-__all__ = ["REFUSALS", "Forbidden", "Reader", "Unauthenticated", "require"]
+__all__ = ["REFUSALS", "Forbidden", "Reader", "TooManyTries", "Unauthenticated", "require"]
 
 NOT_PROVIDED = "Authentication credentials were not provided."
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"description": "No credential, or a bad one"},
-    403: {"description": "Not the scope"},
+    403: {"description": "Not the scope, or a session without its CSRF token"},
 }
 """What a route with `require` answers beside its own; for its ``responses``."""
 
@@ -36,14 +38,26 @@ class Forbidden(Problem):
     status, code, title = 403, "forbidden", "Not allowed"
 
 
-def _identify(request: Request) -> Identity | None:
+class TooManyTries(Problem):
+    """Too many wrong passwords came before this one."""
+
+    status, code, title = 429, "too_many_tries", "Too many tries"
+
+
+async def _identify(request: Request) -> Identity | None:
+    auth: Authenticator = request.app.state.service.auth
     try:
-        identity: Identity | None = request.app.state.service.auth.authenticate(request.scope["headers"])
+        return await auth.identify(request.scope)
+    except CsrfFailed as exc:
+        raise Forbidden(exc.detail) from None
     except Refused as exc:
         raise Unauthenticated(
             exc.detail, headers={"WWW-Authenticate": 'Bearer realm="sluice", error="invalid_token"'}
         ) from None
-    return identity
+    except Throttled as exc:
+        raise TooManyTries(str(exc), headers={"Retry-After": str(exc.wait)}) from None
+    except PasswordsAway as exc:
+        raise Unavailable(str(exc), headers={"Retry-After": "2"}) from None
 
 
 def _missing() -> Unauthenticated:
@@ -56,9 +70,8 @@ class _Required(SecurityBase):
     model = HTTPBearer()
     scheme_name = "bearer"
 
-    # A coroutine, although nothing waits: FastAPI would call a plain function in a thread.
     async def __call__(self, request: Request, needed: SecurityScopes) -> Identity:
-        identity = _identify(request)
+        identity = await _identify(request)
         if identity is None:
             raise _missing()
         for scope in needed.scopes:
@@ -84,7 +97,7 @@ def require(*scopes: str) -> Any:
 
 
 async def _reader(request: Request) -> Identity | None:
-    identity = _identify(request)
+    identity = await _identify(request)
     if identity is None and not request.app.state.service.settings.shared.anonymous_read:
         raise _missing()
     return identity

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Annotated
 
@@ -10,11 +11,12 @@ import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from sluice_core import subjects
 from sluice_core.auth.identity import Identity
 from sluice_core.auth.keys import KeyUnusable, read_public_jwk
 from sluice_core.auth.scopes import resolve
 
-__all__ = ["BUCKETS", "KEYS", "REVOKED", "TOKENS", "Keyring", "OpaqueToken", "TokenRecord", "digest"]
+__all__ = ["BUCKETS", "KEYS", "REVOKED", "TOKENS", "Keyring", "OpaqueToken", "TokenRecord", "digest", "user_key"]
 
 # The KV buckets, written by the registry alone.
 KEYS = "keys"
@@ -42,6 +44,8 @@ class TokenRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         Unix time in seconds; None: never.
     disabled
         Its user is switched off.
+    namespaces
+        The only ones whose rows it may write; None: all.
     """
 
     id: _Text
@@ -50,6 +54,7 @@ class TokenRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     scopes: tuple[str, ...] = ()
     expires: float | None = None
     disabled: bool = False
+    namespaces: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,12 @@ class OpaqueToken:
 def digest(token: str) -> str:
     """SHA-256 of a token in lower-case hex: the key of the bucket ``tokens``."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+@lru_cache(4096)
+def user_key(subject: str) -> str:
+    """Key of the bucket ``revoked`` for all that a user has; no ``jti`` of ours begins like that."""
+    return f"user={subjects.token(subject)}"
 
 
 class Keyring:
@@ -110,18 +121,19 @@ class Keyring:
             # A short token can be guessed from its digest, so the log gets the beginning only.
             log.warning("opaque token ignored", digest=token_digest[:8], reason=str(exc))
             return
-        identity = Identity(record.subject, resolve(record.roles, record.scopes), record.id)
+        namespaces = None if record.namespaces is None else frozenset(record.namespaces)
+        identity = Identity(record.subject, resolve(record.roles, record.scopes), record.id, namespaces)
         self._opaque[token_digest] = OpaqueToken(record.id, identity, record.expires, record.disabled)
 
-    def apply_revoked(self, token_id: str, value: bytes | None) -> None:
-        """Refuse the token with this ``jti`` from now on; None takes that back.
+    def apply_revoked(self, key: str, value: bytes | None) -> None:
+        """Refuse the token with this ``jti``, or the user of this `user_key`, from now on; None takes that back.
 
         The key alone counts: a revocation must not fail over what stands in its value.
         """
         if value is None:
-            self._revoked.discard(token_id)
+            self._revoked.discard(key)
         else:
-            self._revoked.add(token_id)
+            self._revoked.add(key)
 
     def mark_read(self, bucket: str) -> None:
         """Say that `bucket` was read to its end once."""
@@ -148,3 +160,7 @@ class Keyring:
     def revoked(self, token_id: str) -> bool:
         """Whether the token with this ``jti`` was revoked."""
         return token_id in self._revoked
+
+    def inactive(self, subject: str) -> bool:
+        """Whether the user of this name was switched off."""
+        return user_key(subject) in self._revoked

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Self
 
 __all__ = ["ROLES", "Scope", "resolve"]
 
@@ -10,34 +11,33 @@ __all__ = ["ROLES", "Scope", "resolve"]
 class Scope(StrEnum):
     """The rights that services ask for; a read without one needs any identity, or none where reads are open."""
 
-    ADMIN = "admin"
-    """Everything."""
-    AGENTS_WRITE = "agents:write"
-    """Agents, their heartbeats, and workers."""
-    IDS_WRITE = "ids:write"
-    """Take numbers from the counters."""
-    NAMESPACES_WRITE = "namespaces:write"
-    LOGS_READ = "logs:read"
-    """Follow logs as they come; listing them is open unless reads are closed."""
-    LOGS_WRITE = "logs:write"
-    """Send logs where the site does not take anonymous ones."""
-    LOGS_ADMIN = "logs:admin"
-    """Change and delete log records."""
-    STREAM_READ = "stream:read"
-    STREAM_WRITE = "stream:write"
-    """Send messages; register subscribers."""
-    RUNS_WRITE = "runs:write"
-    """Runs, files, slices, run states, workflows and their executions."""
-    PCS_WRITE = "pcs:write"
-    PCS_LOCK = "pcs:lock"
-    PCS_ADMIN = "pcs:admin"
-    """Drafts of other people."""
-    DQM_WRITE = "dqm:write"
-    DLQ_READ = "dlq:read"
-    DLQ_ADMIN = "dlq:admin"
-    """Replay and drop dead letters."""
-    TOKENS_ADMIN = "tokens:admin"
-    """Users and the tokens of others."""
+    description: str
+    """What its holder may do, a sentence for people."""
+
+    def __new__(cls, value: str, description: str) -> Self:
+        """Make a member of its value and its description."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.description = description
+        return member
+
+    ADMIN = "admin", "Everything."
+    AGENTS_WRITE = "agents:write", "Write agents, their heartbeats, and workers."
+    IDS_WRITE = "ids:write", "Take numbers from the counters."
+    NAMESPACES_WRITE = "namespaces:write", "Make and change namespaces."
+    LOGS_READ = "logs:read", "Follow logs as they come; listing them is open unless reads are closed."
+    LOGS_WRITE = "logs:write", "Send logs where the site does not take anonymous ones."
+    LOGS_ADMIN = "logs:admin", "Change and delete log records."
+    STREAM_READ = "stream:read", "Follow messages as they come."
+    STREAM_WRITE = "stream:write", "Send messages; register subscribers."
+    RUNS_WRITE = "runs:write", "Write runs, files, slices, run states, workflows and their executions."
+    PCS_WRITE = "pcs:write", "Write drafts of physics configurations, one's own."
+    PCS_LOCK = "pcs:lock", "Lock one's own physics configurations."
+    PCS_ADMIN = "pcs:admin", "Change drafts of physics configurations of other people."
+    DQM_WRITE = "dqm:write", "Send data-quality files."
+    DLQ_READ = "dlq:read", "Look at dead letters."
+    DLQ_ADMIN = "dlq:admin", "Replay and drop dead letters."
+    TOKENS_ADMIN = "tokens:admin", "Manage users, and the tokens of others."
 
 
 _READER = frozenset({Scope.LOGS_READ, Scope.STREAM_READ})

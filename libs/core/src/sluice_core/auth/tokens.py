@@ -1,10 +1,10 @@
 """Signed tokens: JWTs with EdDSA over Ed25519 (RFC 8037), read as RFC 8725 advises."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import jwt
@@ -16,10 +16,12 @@ from sluice_core.auth.keyring import Keyring
 from sluice_core.auth.keys import public_jwk
 from sluice_core.auth.scopes import ROLES, resolve
 
-__all__ = ["AUDIENCE", "ISSUER", "LEEWAY", "Signer", "Verified", "Verifier"]
+__all__ = ["AUDIENCE", "ISSUER", "LEEWAY", "SESSION_AUDIENCE", "Signer", "Verified", "Verifier"]
 
 ISSUER = "sluice"
 AUDIENCE = "sluice"
+SESSION_AUDIENCE = "sluice-session"
+"""What a session says instead of `AUDIENCE`, so that it is no token, nor a token a session."""
 LEEWAY = 10
 """Seconds by which the clocks of registry and service may differ."""
 
@@ -33,6 +35,8 @@ class _Claims(msgspec.Struct):
     exp: int
     scope: str = ""
     roles: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] | None = None
+    csrf: str = ""
 
 
 class Signer:
@@ -52,12 +56,23 @@ class Signer:
         self.kid = self.jwk["kid"]
 
     def sign(
-        self, subject: str, *, expires_in: timedelta, roles: Iterable[str] = (), scopes: Iterable[str] = ()
+        self,
+        subject: str,
+        *,
+        expires_in: timedelta,
+        roles: Iterable[str] = (),
+        scopes: Iterable[str] = (),
+        namespaces: Iterable[str] | None = None,
     ) -> tuple[str, str]:
         """Make a token.
 
         Roles are resolved when the token is read, so a token follows what its roles mean by then; scopes are granted
         beyond them.
+
+        Parameters
+        ----------
+        namespaces
+            The only ones whose rows it may write; None: all.
 
         Returns
         -------
@@ -67,28 +82,64 @@ class Signer:
         Raises
         ------
         ValueError
-            No subject, an unknown role, or a scope that is empty or contains white space.
+            No subject, an unknown role, a scope that is empty or contains white space, or an empty list of namespaces.
         """
-        roles, scopes = sorted(set(roles)), sorted(set(scopes))
+        scopes = sorted(set(scopes))
+        if bad := [scope for scope in scopes if scope.split() != [scope]]:
+            raise ValueError(f"no scope: {bad[0]!r}")
+        claims: dict[str, Any] = {"scope": " ".join(scopes)}
+        if namespaces is not None:
+            claims["namespaces"] = sorted(set(namespaces))
+            if not claims["namespaces"]:
+                raise ValueError("a token for no namespace may do nothing")
+        token_id = uuid4().hex
+        return self._sign(self._audience, token_id, subject, expires_in, roles, claims), token_id
+
+    def sign_session(
+        self, subject: str, *, session_id: str, expires_in: timedelta, roles: Iterable[str], csrf: str
+    ) -> str:
+        """Make the content of the cookie ``sessionid``.
+
+        Parameters
+        ----------
+        session_id
+            Stays the same when the session is renewed.
+        csrf
+            `sluice_core.auth.digest` of the cookie ``csrftoken`` that belongs to it.
+
+        Raises
+        ------
+        ValueError
+            No subject, or an unknown role.
+        """
+        return self._sign(SESSION_AUDIENCE, session_id, subject, expires_in, roles, {"csrf": csrf})
+
+    def _sign(
+        self,
+        audience: str,
+        token_id: str,
+        subject: str,
+        expires_in: timedelta,
+        roles: Iterable[str],
+        more: Mapping[str, Any],
+    ) -> str:
+        roles = sorted(set(roles))
         if not subject:
             raise ValueError("a token needs a subject")
         if unknown := [role for role in roles if role not in ROLES]:
             raise ValueError(f"no such role: {', '.join(unknown)}")
-        if bad := [scope for scope in scopes if scope.split() != [scope]]:
-            raise ValueError(f"no scope: {bad[0]!r}")
         now = int(time.time())
-        token_id = uuid4().hex
         claims = {
             "iss": self._issuer,
-            "aud": self._audience,
+            "aud": audience,
             "sub": subject,
             "jti": token_id,
             "iat": now,
             "exp": now + int(expires_in.total_seconds()),
-            "scope": " ".join(scopes),
             "roles": roles,
+            **more,
         }
-        return jwt.encode(claims, self._key, algorithm=_ALGORITHM, headers={"kid": self.kid}), token_id
+        return jwt.encode(claims, self._key, algorithm=_ALGORITHM, headers={"kid": self.kid})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +147,11 @@ class Verified:
     """That `key` signed a token with these claims: true for ever, so it may be cached.
 
     Whether it counts *now* is another question: `expires`, ``kid`` -> `key` and the revocation list answer it.
+
+    Attributes
+    ----------
+    csrf
+        Of a session: the digest of its CSRF token.
     """
 
     identity: Identity
@@ -103,10 +159,17 @@ class Verified:
     expires: int
     kid: str
     key: Ed25519PublicKey
+    csrf: str = ""
 
 
 class Verifier:
-    """Reads tokens with the keys of a keyring."""
+    """Reads tokens, or sessions, with the keys of a keyring.
+
+    Parameters
+    ----------
+    audience
+        What they must say: `AUDIENCE` or `SESSION_AUDIENCE`.
+    """
 
     def __init__(self, keyring: Keyring, *, issuer: str = ISSUER, audience: str = AUDIENCE) -> None:
         self._keyring = keyring
@@ -139,5 +202,8 @@ class Verifier:
             claims = msgspec.convert(payload, _Claims)
         except (jwt.PyJWTError, msgspec.ValidationError):
             raise Refused(INVALID) from None
-        identity = Identity(claims.sub, resolve(claims.roles, claims.scope.split()), claims.jti)
-        return Verified(identity, claims.jti, claims.exp, kid, key)
+        scopes = resolve(claims.roles, claims.scope.split())
+        namespaces = None if claims.namespaces is None else frozenset(claims.namespaces)
+        by: Literal["token", "session"] = "session" if self._audience == SESSION_AUDIENCE else "token"
+        identity = Identity(claims.sub, scopes, claims.jti, namespaces, by)
+        return Verified(identity, claims.jti, claims.exp, kid, key, claims.csrf)

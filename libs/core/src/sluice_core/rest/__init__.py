@@ -1,7 +1,7 @@
 """The wire format of the original, once: declared resources and endpoints behind one door (contract 2)."""
 
 from sluice_core.rest.door import Door
-from sluice_core.rest.errors import ApiError, Invalid
+from sluice_core.rest.errors import ApiError, Invalid, denied
 from sluice_core.rest.fields import (
     Boolean,
     Choice,
@@ -43,4 +43,5 @@ __all__ = [
     "Text",
     "Url",
     "Uuid",
+    "denied",
 ]

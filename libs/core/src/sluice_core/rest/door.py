@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from datetime import tzinfo
 from functools import partial
-from typing import Protocol
+from typing import Literal, Protocol
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sluice_core.auth import Identity, Refused
+from sluice_core.auth import Identity, PasswordsAway, Refused, Throttled
 from sluice_core.database import Database, DatabaseAway
 from sluice_core.http import BodyTooLarge
 from sluice_core.rest.body import parse
@@ -39,9 +39,9 @@ SUFFIXES = ("json", "api")
 
 
 class Authenticates(Protocol):
-    """Whoever can tell from its headers who sent a request."""
+    """Whoever can tell who sent a request; see `sluice_core.auth.Authenticator`."""
 
-    def authenticate(self, headers: Sequence[tuple[bytes, bytes]]) -> Identity | None:
+    async def identify(self, scope: Scope, *, only: Literal["token", "session"] | None = None) -> Identity | None:
         """Return the caller, or None without a credential; raise `Refused` for a bad one."""
 
 
@@ -178,6 +178,10 @@ class Door:
             challenge = isinstance(target, Endpoint) and target.auth == "token"
             refusal = unauthenticated(exc.detail, challenge=challenge)
             reply = Reply(refusal.status, refusal.content, refusal.headers)
+        except Throttled as exc:
+            reply = Reply(429, {"detail": str(exc)}, {"Retry-After": str(exc.wait)})
+        except PasswordsAway as exc:
+            reply = Reply(503, {"detail": str(exc)}, {"Retry-After": "2"})
         except BodyTooLarge:
             reply = Reply(413, {"detail": f"Request body exceeds {limit} bytes."}, {"Connection": "close"})
         except DatabaseAway:
@@ -188,7 +192,8 @@ class Door:
 
     async def _endpoint(self, endpoint: Endpoint, found: _Found, request: Request) -> Reply:
         if endpoint.auth != "ignored":
-            request.identity = self._authenticator.authenticate(request.raw_headers)
+            only: Literal["token"] | None = "token" if endpoint.auth == "token" else None
+            request.identity = await self._authenticator.identify(request.scope, only=only)
             is_open = endpoint.auth == "open" or (endpoint.auth == "read" and self._anonymous_read)
             if not is_open:
                 if request.identity is None:
@@ -212,7 +217,7 @@ class Door:
         self, rows: _Rows, found: _Found, request: Request, suffix: str | None, wanted: Format
     ) -> Reply:
         resource, method = rows.resource, request.method
-        self._admit(resource, request)
+        await self._admit(resource, request)
         if found.key is not None:
             key = found.key.removesuffix(f".{suffix}") if suffix else found.key
             return await self._detail(rows, key, request)
@@ -220,16 +225,18 @@ class Door:
             return await self._list(rows, request, wanted)
         if method == "POST":
             body = partial(parse, request.header("content-type"), await request.body())
-            return Reply(201, await self._database.run(rows.operations.create, body))
+            return Reply(201, await self._database.run(rows.operations.create, body, request.identity))
         if method == "OPTIONS":
             return Reply(200, describe_resource(resource, detail=False, writes=_may_write(request, resource)))
         raise _not_allowed(method)
 
-    def _admit(self, resource: Resource, request: Request) -> None:
+    async def _admit(self, resource: Resource, request: Request) -> None:
         creating = request.method == "POST"
         if creating and resource.create_open:
+            # What is open to everybody is still not open to a page of somebody else (contract 5.3).
+            request.identity = await self._authenticator.identify(request.scope, only="session")
             return
-        request.identity = self._authenticator.authenticate(request.raw_headers)
+        request.identity = await self._authenticator.identify(request.scope)
         safe = request.method in SAFE
         if request.identity is None:
             is_open = self._anonymous_read if resource.read_open is None else resource.read_open
@@ -244,10 +251,10 @@ class Door:
             return Reply(200, await self._database.run(do.read, key))
         if method in ("PUT", "PATCH"):
             body = partial(parse, request.header("content-type"), await request.body())
-            change = partial(do.change, key, body, partial=method == "PATCH")
+            change = partial(do.change, key, body, request.identity, partial=method == "PATCH")
             return Reply(200, await self._database.run(change))
         if method == "DELETE":
-            await self._database.run(do.delete, key)
+            await self._database.run(do.delete, key, request.identity)
             return Reply(204)
         if method == "OPTIONS":
             writes = _may_write(request, rows.resource)

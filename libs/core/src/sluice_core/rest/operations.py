@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from sluice_core.auth import Identity
 from sluice_core.database import Database
 from sluice_core.rest import validate
-from sluice_core.rest.errors import Invalid, not_found
+from sluice_core.rest.errors import Invalid, denied, not_found
 from sluice_core.rest.fields import FieldError, Integer, Text
 from sluice_core.rest.resource import Change, Resource, Row
 from sluice_core.rest.store import ResourceStore
@@ -37,18 +38,20 @@ class Operations:
         self._database = database
         self._zone = zone
 
-    def create(self, parse: Parse) -> Row:
+    def create(self, parse: Parse, caller: Identity | None = None) -> Row:
         """Store a new row.
 
         Parameters
         ----------
         parse
             Returns the body.
+        caller
+            Whose namespaces the row must lie in.
 
         Raises
         ------
         ApiError
-            The body cannot be parsed, or is not valid, or a unique value is taken.
+            The body cannot be parsed, or is not valid, or a unique value is taken; 403: another namespace.
         """
         data = validate.mapping(parse())
         values, errors = validate.created(self.resource, data, self._zone)
@@ -58,6 +61,7 @@ class Operations:
 
         def work(connection: Connection) -> Row:
             row = self.store.insert(connection, values)
+            self._insist_on_namespace(caller, row)
             self._insist_on_relations(row, values, data)
             self._changed(connection, Change("created", None, row))
             return row
@@ -78,7 +82,7 @@ class Operations:
             raise not_found(self.resource.model)
         return row
 
-    def change(self, text: str, parse: Parse, *, partial: bool) -> Row:
+    def change(self, text: str, parse: Parse, caller: Identity | None = None, *, partial: bool) -> Row:
         """Write the given keys of one row and no others.
 
         Parameters
@@ -87,13 +91,15 @@ class Operations:
             The key in the path.
         parse
             Returns the body; called once the row is found (contract 18.10).
+        caller
+            Whose namespaces the row must lie in, before and after.
         partial
             PATCH; PUT insists on all required keys.
 
         Raises
         ------
         ApiError
-            404, or 400 as `create`.
+            404, or 400 and 403 as `create`.
         """
         key = self.key(text)
         given = _Given({}, {})
@@ -102,6 +108,7 @@ class Operations:
             before = self.store.get(connection, key, lock=True)
             if before is None:
                 raise not_found(self.resource.model)
+            self._insist_on_namespace(caller, before)
             data = given.data = validate.mapping(parse())
             values, errors = validate.changed(self.resource, data, self._zone, partial=partial)
             given.values = values
@@ -113,19 +120,25 @@ class Operations:
                 raise Invalid(self._sorted({**found, **errors}))
             row = self.store.update(connection, key, values)
             assert row is not None
+            self._insist_on_namespace(caller, row)
             self._insist_on_relations(row, values, data)
             self._changed(connection, Change("updated", before, row))
             return row
 
         return self._write(work, given, key)
 
-    def delete(self, text: str) -> None:
+    def delete(self, text: str, caller: Identity | None = None) -> None:
         """Remove one row.
+
+        Parameters
+        ----------
+        caller
+            Whose namespaces the row must lie in.
 
         Raises
         ------
         ApiError
-            404: there is none.
+            404: there is none; 403: it is in another namespace.
         """
         key = self.key(text)
 
@@ -133,6 +146,7 @@ class Operations:
             row = self.store.delete(connection, key)
             if row is None:
                 raise not_found(self.resource.model)
+            self._insist_on_namespace(caller, row)
             self._changed(connection, Change("deleted", row, None))
 
         self._database.transact(work)
@@ -183,6 +197,11 @@ class Operations:
         }
         if errors:
             raise Invalid(errors)
+
+    def _insist_on_namespace(self, caller: Identity | None, row: Row) -> None:
+        name = self.resource.namespace
+        if name is not None and caller is not None and not caller.within(row[name]):
+            raise denied()
 
     def _changed(self, connection: Connection, change: Change) -> None:
         if self.resource.on_change is not None:

@@ -87,6 +87,9 @@ class Resource:
         Scope for POST where it differs.
     create_open
         POST looks at no credential at all.
+    namespace
+        Name of the field that says which namespace a row belongs to. A caller with namespaces writes only rows that lie
+        in one of them, before and after; rows of a resource without such a field belong to none, and the scope decides.
     read_open
         Whether reads need no credential; None: as the deployment says (decision 1).
     unique_together
@@ -114,6 +117,7 @@ class Resource:
     write: str
     create: str | None = None
     create_open: bool = False
+    namespace: str | None = None
     read_open: bool | None = None
     unique_together: tuple[tuple[str, ...], ...] = ()
     order: tuple[str, ...] = ()
@@ -177,9 +181,9 @@ class Endpoint:
     methods
         Handler of each method.
     auth
-        ``session``: a missing or bad credential is 403; ``token``: 401 with a challenge; ``open``: none is needed,
-        a bad one is refused; ``read``: ``open`` or ``session``, as the reads of resources are (decision 1);
-        ``ignored``: credentials are not looked at.
+        ``session``: a missing or bad credential is 403; ``token``: 401 with a challenge, and only a token is one;
+        ``open``: none is needed, a bad one is refused; ``read``: ``open`` or ``session``, as the reads of resources are
+        (decision 1); ``ignored``: credentials are not looked at.
     scope
         What the caller must hold.
     openapi

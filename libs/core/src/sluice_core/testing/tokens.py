@@ -1,10 +1,12 @@
 """Tokens for tests of a service, whose registry is not there."""
 
+from collections.abc import Iterable
 from datetime import timedelta
+from uuid import uuid4
 
 import msgspec
 
-from sluice_core.auth import KEYS, Keyring, Signer, generate_key
+from sluice_core.auth import KEYS, Keyring, Signer, digest, generate_key
 from sluice_core.bus import KEYS as KEYS_BUCKET
 from sluice_core.bus import REVOKED, TOKENS, Bus
 
@@ -18,10 +20,36 @@ class Tokens:
         self._signer = Signer(generate_key())
         self._jwk = msgspec.json.encode(self._signer.jwk)
 
-    def header(self, *scopes: str) -> dict[str, str]:
-        """Return the header of a caller, ``ada``, who holds these scopes."""
-        token, _ = self._signer.sign("ada", expires_in=timedelta(hours=1), scopes=scopes)
+    def header(self, *scopes: str, namespaces: Iterable[str] | None = None, seconds: float = 3600) -> dict[str, str]:
+        """Return the header of a caller, ``ada``, who holds these scopes.
+
+        Parameters
+        ----------
+        namespaces
+            The only ones whose rows he may write; None: all.
+        seconds
+            Until the token expires; a negative number: since when it has been.
+        """
+        life = timedelta(seconds=seconds)
+        token, _ = self._signer.sign("ada", expires_in=life, scopes=scopes, namespaces=namespaces)
         return {"Authorization": f"Token {token}"}
+
+    def session(self, *roles: str, proven: bool = True, seconds: float = 3600) -> dict[str, str]:
+        """Return the headers of a browser in which ``ada``, who has these roles, is logged in.
+
+        Parameters
+        ----------
+        proven
+            With the header that shows that a page of ours asks.
+        seconds
+            As `header`.
+        """
+        csrf, life = uuid4().hex, timedelta(seconds=seconds)
+        session = self._signer.sign_session(
+            "ada", session_id=uuid4().hex, expires_in=life, roles=roles, csrf=digest(csrf)
+        )
+        headers = {"Cookie": f"sessionid={session}; csrftoken={csrf}"}
+        return {**headers, "X-CSRFToken": csrf} if proven else headers
 
     def teach(self, keyring: Keyring) -> None:
         """Let a service without a bus verify these tokens."""
