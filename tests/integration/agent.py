@@ -25,7 +25,6 @@ DELAYS = (2, 5, 10, 20, 40, 60)
 """Seconds between the tries of one request (4.1)."""
 ID_DELAYS = range(5, 65, 5)
 """And between those of the first one, for ever (4.1)."""
-BEAT_EVERY = 60.0
 
 
 _telling = threading.Lock()
@@ -85,15 +84,27 @@ class Agent:
         Free text, such as ``DATA``.
     destination
         What it would subscribe to.
+    every
+        Seconds between two heartbeats; the real ones take 60.
     """
 
     def __init__(
-        self, url: str, http_url: str, token: str | None, *, kind: str, user: str, namespace: str, destination: str
+        self,
+        url: str,
+        http_url: str,
+        token: str | None,
+        *,
+        kind: str,
+        user: str,
+        namespace: str,
+        destination: str,
+        every: float,
     ) -> None:
         self._url = url.rstrip("/")
         self._kind = kind
         self._namespace = namespace
         self._destination = destination
+        self._every = every
         self._stopping = threading.Event()
         self._session = requests.Session()
         if token:
@@ -112,7 +123,7 @@ class Agent:
         tell(event="ready", name=self.name, listed=self._listed_as())
         self._log.info("%s is ready", self.name, extra={"extra_data": {"username": self._namespace}})
         tell(event="logged")
-        while not self._stopping.wait(BEAT_EVERY):
+        while not self._stopping.wait(self._every):
             try:
                 self.heartbeat()
             except (APIError, requests.RequestException):
@@ -204,6 +215,7 @@ def main() -> None:
     parser.add_argument("--user", default="ada")
     parser.add_argument("--namespace", default="ada-test")
     parser.add_argument("--destination", default="/topic/epictopic")
+    parser.add_argument("--every", type=float, default=60.0)
     parser.add_argument("--agents", type=int, default=1, help="so many at once, each by itself")
     given = vars(parser.parse_args())
     count = given.pop("agents")

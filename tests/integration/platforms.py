@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import requests
 from prometheus_client.parser import text_string_to_metric_families
@@ -160,6 +161,8 @@ class Up(_Process):
     def __init__(self, data: Path, **environment: str) -> None:
         super().__init__(data.with_name(f"{data.name}.log"), environment)
         self.data = data
+        self.keeps_ports = False
+        """Whether the next start takes the ports of the one before, for clients that know no others."""
         self._facts: dict[str, Any] = {}
 
     def client(self, *, anonymous: bool = False, tls: bool = False) -> Client:
@@ -208,8 +211,11 @@ class Up(_Process):
         return (self.data / "admin-token").read_text().strip()
 
     def _command(self) -> list[str | Path]:
-        ports = [word for port in ("http", "https", "admin", "nats-port") for word in (f"--{port}", "0")]
-        return [BIN / "sluice", "up", "--data", self.data, *ports]
+        command: list[str | Path] = [BIN / "sluice", "up", "--data", self.data]
+        for option, fact in (("--http", "http"), ("--https", "https"), ("--admin", "admin"), ("--nats-port", "nats")):
+            port = urlsplit(self._facts[fact]).port if self.keeps_ports else 0
+            command += [option, str(port)]
+        return command
 
     def _look(self, pid: int) -> bool:
         try:
