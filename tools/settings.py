@@ -19,8 +19,8 @@ PAGE = ROOT / "docs" / "settings.md"
 
 HEAD = """# Settings
 
-Environment variables, read once at start. Durations are written `90s`, `5m`, `2d`. A secret may lie in a file instead: the
-variable with `_FILE` behind its name holds the path. Written by `./task openapi` from the code.
+Environment variables, read once at start. Durations are written `90s`, `5m`, `2d`. A secret may lie in a file instead:
+the variable with `_FILE` behind its name holds the path. Written by `./task openapi` from the code.
 """
 
 
