@@ -84,6 +84,19 @@ def test_a_sane_request_id_of_the_caller_is_kept_and_logged() -> None:
     assert seen == ["abc.1-2_3", traceparent]
 
 
+def test_what_a_websocket_logs_has_a_request_id_too() -> None:
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        context = request_context.get()
+        assert context is not None
+        seen.extend([context.request_id, context.service])
+        await send({"type": "websocket.accept"})
+
+    with client(app, service="demo").websocket_connect("/", headers={"X-Request-ID": "abc"}):
+        assert seen == ["abc", "demo"]
+
+
 @pytest.mark.parametrize("bad", ["a b", "x" * 65, "<script>", "é", ""])
 def test_an_odd_request_id_is_replaced(bad: str) -> None:
     reply = client(answering()).get("/", headers=[(b"X-Request-ID", bad.encode())])

@@ -45,7 +45,7 @@ log = structlog.get_logger(__name__)
 
 
 class Envelope:
-    """The outermost layer of a service.
+    """The outermost layer of a service. A WebSocket gets the request id that its log lines have, and nothing else.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class Envelope:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
         began = perf_counter()
@@ -79,6 +79,9 @@ class Envelope:
         request_context.set(RequestContext(request_id.decode(), traceparent, self._service))
         if self._public_url:
             scope[PUBLIC_URL] = self._public_url
+        if scope["type"] == "websocket":
+            await self.app(scope, receive, send)
+            return
         status = 0
 
         def send_in_envelope(message: Message) -> Awaitable[None]:
