@@ -14,12 +14,15 @@ from sluice_core.service import Service, build
 from sluice_registry import tables
 from sluice_registry.consumer import HeartbeatConsumer
 from sluice_registry.events import AgentEvents
-from sluice_registry.handlers import counters, heartbeat, index, schema, tokens
+from sluice_registry.handlers import counters, heartbeat, index, mcp, memory, oauth, schema, tokens
 from sluice_registry.handlers import namespaces as namespace_doors
+from sluice_registry.handlers.mcp_socket import McpSockets
 from sluice_registry.resources import SYSTEMAGENTS, WORKERS
 from sluice_registry.service.counters import Counters
 from sluice_registry.service.heartbeats import Heartbeats
 from sluice_registry.service.identity import TokenIssuer
+from sluice_registry.service.mcp import MessageControl
+from sluice_registry.service.memory import Memory
 from sluice_registry.service.namespaces import Namespaces
 from sluice_registry.service.projection import Projection
 from sluice_registry.settings import Settings
@@ -51,6 +54,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     projection = Projection(service.bus, issuer.refresh)
     namespaces = Namespaces(service.database)
+    control = MessageControl(service.database, events, service.zone)
+    sockets = McpSockets(
+        control,
+        service.auth,
+        service.draining,
+        service.metrics,
+        connections=settings.mcp_connections,
+        idle=settings.mcp_idle,
+        rate=settings.mcp_rate,
+    )
+    dialogues = Memory(service.database, retention=settings.ai_memory_retention)
 
     @asynccontextmanager
     async def wire(service: Service) -> AsyncIterator[None]:
@@ -61,6 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         tasks.spawn("room for agents' changes", partial(keep_room, service.bus, AGENTS))
         tasks.spawn("heartbeats", heartbeats.run)
         tasks.spawn("sweep", partial(heartbeats.sweep_regularly, settings.sweep_every))
+        tasks.spawn("retention of dialogues", dialogues.forget_regularly)
         work = partial(consume, service.bus, BEATS, beats.handle, tasks.stopping, outage=(DatabaseAway,))
         tasks.spawn("heartbeats from the bus", work, graceful=True)
         yield
@@ -74,11 +89,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             *heartbeat.endpoints(heartbeats, service.zone),
             *counters.endpoints(service.database, Counters(service.database)),
             *namespace_doors.endpoints(namespaces),
+            *mcp.endpoints(control),
+            *memory.endpoints(dialogues, is_open=settings.ai_memory_open),
             *index.endpoints(),
         ),
         routers=(
             namespace_doors.router(namespaces),
             tokens.router(issuer, lifetime=settings.token_lifetime),
+            oauth.router(settings.auth0_domain),
+            sockets.router(),
             schema.router(),
         ),
         wire=wire,

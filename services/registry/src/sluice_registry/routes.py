@@ -7,6 +7,9 @@ ROUTES = (
     "/api/workers",
     "/api/namespaces/",
     "/api/state/",
+    "/api/mcp/",
+    "/ws/mcp/",
+    "/api/ai-memory/",
     "/api/auth/",
     "/.well-known/",
 )

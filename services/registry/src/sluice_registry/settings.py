@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
 
 from sluice_core.settings import Duration, ServiceSettings, service_config
 
@@ -12,7 +13,8 @@ __all__ = ["Settings"]
 class Settings(ServiceSettings):
     """Settings of the registry (``SLUICE_REGISTRY_<X>``)."""
 
-    model_config = service_config("registry")
+    # Some names are those of decisions and of the contract, and have no prefix.
+    model_config = service_config("registry") | SettingsConfigDict(validate_by_name=True, validate_by_alias=True)
 
     stale_after: Duration = Field(
         timedelta(minutes=3), description="Silence after which an agent counts as EXITED (decision 9)."
@@ -29,4 +31,28 @@ class Settings(ServiceSettings):
     token_lifetime: Duration = Field(timedelta(days=90), description="Life of a new token that names none.")
     key_passphrase: SecretStr | None = Field(
         None, description="Encrypts the private signing key in the database; the key is kept in clear without it."
+    )
+    mcp_connections: int = Field(
+        1000, ge=0, description="WebSockets of the message control protocol that one process keeps open."
+    )
+    mcp_idle: Duration = Field(
+        timedelta(minutes=5), description="Silence after which such a connection ends; agents send every minute."
+    )
+    mcp_rate: int = Field(
+        50,
+        ge=1,
+        description="Messages a second that are read from one such connection; others wait with their sender.",
+    )
+    ai_memory_open: bool = Field(
+        False,
+        validation_alias="SLUICE_AI_MEMORY_OPEN",
+        description="Whether AI memory is written and read without a token, as old hooks do (decision 12).",
+    )
+    ai_memory_retention: Duration = Field(
+        timedelta(days=365), description="Age at which dialogues of AI memory are deleted; 0 keeps them for ever."
+    )
+    auth0_domain: str = Field(
+        "",
+        validation_alias="AUTH0_DOMAIN",
+        description="Host of the OAuth server that /.well-known/oauth-protected-resource names; none when empty.",
     )

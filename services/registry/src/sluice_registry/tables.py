@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from sluice_core.outbox import outbox_table
 
-__all__ = ["counter", "metadata", "namespace", "outbox", "signing_key", "system_agent", "token", "worker"]
+__all__ = ["ai_memory", "counter", "metadata", "namespace", "outbox", "signing_key", "system_agent", "token", "worker"]
 
 metadata = MetaData()
 Instant = DateTime(timezone=True)
@@ -117,6 +117,28 @@ token = Table(
     Column("created_by", String(150), nullable=False),
     Column("expires_at", Instant),
     Column("revoked_at", Instant),
+)
+
+# contract 4.4
+ai_memory = Table(
+    "ai_memory",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("username", String(100), nullable=False),
+    Column("session_id", String(255), nullable=False),
+    Column("role", String(10), nullable=False),
+    Column("content", Text, nullable=False),
+    Column("namespace", String(100)),
+    Column("project_path", String(500)),
+    Column("created_at", Instant, nullable=False, server_default=text("now()"), index=True),
+)
+# The namespace comes last: it is looked at in the index, and the order holds with and without it.
+Index(
+    "ai_memory_newest",
+    ai_memory.c.username,
+    ai_memory.c.created_at,
+    ai_memory.c.id,
+    ai_memory.c.namespace,
 )
 
 outbox = outbox_table(metadata)

@@ -1,7 +1,7 @@
 """The ``system_agent`` table, as heartbeats use it."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Select, Update, bindparam, column, func, select, update
@@ -72,7 +72,19 @@ def _sweep() -> Update:
     return statement.values(status="EXITED", operational_state="EXITED").returning(*COLUMNS)
 
 
+def _report() -> Update:
+    statement = update(system_agent).where(system_agent.c.id == bindparam("agent"))
+    values = {"status": bindparam("said"), "last_heartbeat": bindparam("at"), "updated_at": func.now()}
+    return statement.values(**values).returning(*COLUMNS)
+
+
+def _liveness() -> Select[Any]:
+    alive = system_agent.c.last_heartbeat >= func.now() - bindparam("silence")
+    return select(system_agent.c.instance_name, func.coalesce(alive, False)).order_by(system_agent.c.instance_name)
+
+
 LOCK, ADD, CHANGE, TOUCH, SWEEP = _lock(), _add(), _change(), _touch(), _sweep()
+REPORT, LIVENESS = _report(), _liveness()
 
 
 class AgentStore:
@@ -110,6 +122,14 @@ class AgentStore:
     def sweep(self, silence: timedelta) -> list[Row]:
         """Mark live agents that were silent for longer as EXITED, by the database's clock; return them."""
         return self._many(SWEEP, {"silence": silence})
+
+    def report(self, agent: int, status: str, at: datetime) -> Row:
+        """Write the status of the agent with this id, and when it was heard of by its own account."""
+        return self._many(REPORT, {"agent": agent, "said": status, "at": at})[0]
+
+    def liveness(self, silence: timedelta) -> dict[str, bool]:
+        """Return the names of all agents and whether each was heard of within this time, by the database's clock."""
+        return dict(self._connection.execute(LIVENESS, {"silence": silence}).all())
 
     def _many(self, statement: Any, values: Mapping[str, Any]) -> list[Row]:
         result = self._connection.execute(statement, values)
