@@ -12,9 +12,9 @@ from nats.aio.client import Client
 from sluice_core.dlq import REASON
 from sluice_core.subjects import HeartbeatIn
 from sluice_core.testing import NatsServer, eventually_async
-from sluice_core.testing.apps import MakeApp
 from sluice_core.testing.serving import serving
 
+from ..conftest import MakeApp
 from .conftest import Registry
 
 
