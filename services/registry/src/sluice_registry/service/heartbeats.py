@@ -230,18 +230,18 @@ class Heartbeats:
 
     def _record(self, connection: Connection, beats: Sequence[Beat]) -> list[Outcome]:
         store = AgentStore(connection)
-        stored = store.lock(list({beat.name for beat in beats}))
+        stored, silent = store.hear(list({beat.name for beat in beats}), self._stale_after)
         new = self._add(store, beats, stored)
         latest = dict(stored)
         for beat in beats:
             latest[beat.name] = apply(latest[beat.name], beat.said)
         changed = [_said(row) | {"id": row["id"]} for name, row in latest.items() if row != stored[name]]
-        same = [row for name, row in latest.items() if row == stored[name]]
-        after = {row["instance_name"]: row for row in (*store.change(changed), *store.touch(same))}
-        for name in sorted(after):
+        after = stored | {row["instance_name"]: row for row in store.change(changed)}
+        for name in sorted({*new, *(row["instance_name"] for row in changed)}):
             before = None if name in new else stored[name]
             self._events.changed(connection, before, after[name])
-        self._sweep(connection)
+        if silent:
+            self._sweep(connection)
         outcomes = []
         for beat in beats:
             outcomes.append(Outcome(after[beat.name], beat.name in new))

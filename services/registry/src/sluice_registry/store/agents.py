@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, Update, bindparam, column, func, select, update
+from sqlalchemy import Connection, FromClause, Interval, Select, Update, bindparam, column, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
@@ -29,10 +29,26 @@ def _rows(*more: Any) -> Any:
     return made.render_derived(name="r", with_types=True)
 
 
-def _lock() -> Select[Any]:
-    # In one order, so that two replicas do not wait for each other in a circle.
+def _in_order() -> Select[Any]:
+    # So that two replicas do not wait for each other in a circle.
     named = system_agent.c.instance_name == func.any(bindparam("names"))
     return select(*COLUMNS).where(named).order_by(system_agent.c.instance_name).with_for_update()
+
+
+def _silent(agents: FromClause) -> Select[Any]:
+    return select(agents.c.id).where(
+        agents.c.last_heartbeat < func.now() - bindparam("silence", type_=Interval),
+        agents.c.status != "EXITED",
+        agents.c.operational_state != "EXITED",
+    )
+
+
+def _hear() -> Update:
+    named = _in_order().subquery("named")
+    statement = update(system_agent).where(system_agent.c.id == named.c.id)
+    # Asked along, as a statement of its own costs as much as all the rest.
+    anybody = _silent(system_agent.alias("other")).exists()
+    return statement.values(last_heartbeat=func.now(), updated_at=func.now()).returning(*COLUMNS, anybody)
 
 
 def _add() -> Any:
@@ -50,23 +66,9 @@ def _change() -> Update:
     return statement.values(**said, last_heartbeat=func.now(), updated_at=func.now()).returning(*COLUMNS)
 
 
-def _touch() -> Update:
-    statement = update(system_agent).where(system_agent.c.id == func.any(bindparam("ids")))
-    return statement.values(last_heartbeat=func.now(), updated_at=func.now()).returning(system_agent.c.last_heartbeat)
-
-
 def _sweep() -> Update:
     # Whoever is locked is being heard of right now; the next sweep comes soon.
-    silent = (
-        select(system_agent.c.id)
-        .where(
-            system_agent.c.last_heartbeat < func.now() - bindparam("silence"),
-            system_agent.c.status != "EXITED",
-            system_agent.c.operational_state != "EXITED",
-        )
-        .order_by(system_agent.c.instance_name)
-        .with_for_update(skip_locked=True)
-    )
+    silent = _silent(system_agent).order_by(system_agent.c.instance_name).with_for_update(skip_locked=True)
     statement = update(system_agent).where(system_agent.c.id.in_(silent))
     # As in the contract, updated_at stays: nothing came from the agent (3.1).
     return statement.values(status="EXITED", operational_state="EXITED").returning(*COLUMNS)
@@ -83,7 +85,7 @@ def _liveness() -> Select[Any]:
     return select(system_agent.c.instance_name, func.coalesce(alive, False)).order_by(system_agent.c.instance_name)
 
 
-LOCK, ADD, CHANGE, TOUCH, SWEEP = _lock(), _add(), _change(), _touch(), _sweep()
+LOCK, HEAR, ADD, CHANGE, SWEEP = _in_order(), _hear(), _add(), _change(), _sweep()
 REPORT, LIVENESS = _report(), _liveness()
 
 
@@ -104,6 +106,18 @@ class AgentStore:
         found = self._many(LOCK, {"names": sorted(names)})
         return {row["instance_name"]: row for row in found}
 
+    def hear(self, names: Sequence[str], silence: timedelta) -> tuple[dict[str, Row], bool]:
+        """Mark the agents of these names that exist as heard of now; they stay locked as by `lock`.
+
+        Returns
+        -------
+        tuple
+            The agents by name, and whether there may be somebody for `sweep`.
+        """
+        found = self._connection.execute(HEAR, {"names": sorted(names), "silence": silence}).all()
+        rows = [dict(zip(NAMES, row, strict=False)) for row in found]
+        return {row["instance_name"]: row for row in rows}, not found or found[0][-1]
+
     def add(self, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
         """Store new agents, heard of now; those that somebody else stored meanwhile are left out of the result."""
         return self._many(ADD, {"rows": rows}) if rows else []
@@ -111,13 +125,6 @@ class AgentStore:
     def change(self, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
         """Write agents as given, heard of now."""
         return self._many(CHANGE, {"rows": rows}) if rows else []
-
-    def touch(self, rows: Sequence[Row]) -> list[Row]:
-        """Mark agents as heard of now, with nothing else changed."""
-        if not rows:
-            return []
-        now = self._connection.execute(TOUCH, {"ids": [row["id"] for row in rows]}).scalars().first()
-        return [{**row, "last_heartbeat": now, "updated_at": now} for row in rows]
 
     def sweep(self, silence: timedelta) -> list[Row]:
         """Mark live agents that were silent for longer as EXITED, by the database's clock; return them."""
