@@ -22,7 +22,8 @@ WORKER = {
 
 @pytest.mark.timeout(300)
 def test_no_input_is_answered_by_a_server_error(make_app: MakeApp, tokens: Tokens, nats_server: NatsServer) -> None:
-    app, headers = make_app(nats_url=nats_server.url()), tokens.header("admin")
+    # Without an OAuth server the contract wants a 503.
+    app, headers = make_app(nats_url=nats_server.url(), auth0_domain="oauth.example"), tokens.header("admin")
     with serving(app) as served:
 
         def post(path: str, **body: object) -> requests.Response:
