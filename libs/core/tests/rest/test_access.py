@@ -49,6 +49,7 @@ ENDPOINTS = (
     Endpoint("/api/state/summary/", {"GET": whoami}, auth="session"),
     Endpoint("/api/state/echo/", {"POST": echo, "PATCH": picky}, auth="open"),
     Endpoint("/api/widgets/heartbeat/", {"POST": whoami}, auth="session"),
+    Endpoint("/api/steps/", {"POST": echo}, auth="ignored"),
 )
 
 
@@ -255,3 +256,10 @@ def test_without_postgresql_the_answer_is_503_and_quick(loop: Loop) -> None:
         database.close()
     assert [answer.status for answer in answers] == [503] * len(answers)
     assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
+
+
+def test_an_endpoint_on_the_path_of_a_list_answers_its_own_method_and_the_resource_the_others(world: World) -> None:
+    own = world.anonymous.post("/api/steps/", json=[1])
+    assert (own.status, own.json(), own.headers["allow"]) == (201, {"data": [1]}, "GET, POST, HEAD, OPTIONS")
+    assert world.anonymous.get("/api/steps/").json() == []
+    assert world.api.patch("/api/steps/", json={}).status == 405

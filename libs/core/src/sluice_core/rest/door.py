@@ -55,6 +55,7 @@ class _Found:
     key: str | None = None
     suffix: str | None = None
     arguments: tuple[str, ...] = ()
+    allow: Mapping[str, str] | None = None
 
 
 class _Rows:
@@ -65,6 +66,8 @@ class _Rows:
         self.operations = Operations(resource, database, zone)
         self.listing = Listing(resource, self.operations.store, database, zone)
         self.detail = f"{resource.path}{{{resource.key}}}/"
+        self.taken: dict[str, _Found] = {}
+        """Methods of the list's path that an endpoint answers."""
 
 
 class Door:
@@ -77,7 +80,8 @@ class Door:
     database
         Where the resources are.
     resources, endpoints
-        What is served. An endpoint wins over a row of the same path.
+        What is served. An endpoint wins over a row of the same path; one on the path of a list answers its own
+        methods there, and the resource the others.
     authenticator
         Who reads credentials.
     zone
@@ -111,6 +115,9 @@ class Door:
         for endpoint in endpoints:
             if "{" in endpoint.path:
                 self._patterns.append((tuple(endpoint.path.split("/")), endpoint))
+            elif taken := self._rows.get(endpoint.path):
+                own = _Found(endpoint, endpoint.path, allow=ON_LIST)
+                taken.taken.update(dict.fromkeys(endpoint.methods, own))
             else:
                 self._declare(endpoint.path, endpoint)
 
@@ -125,6 +132,8 @@ class Door:
             return await self._app(scope, receive, send)
         if found.target is None:
             return await _redirect(scope, send)
+        if isinstance(found.target, _Rows) and found.key is None:
+            found = found.target.taken.get(scope["method"], found)
         scope["sluice.route"] = found.template
         await self._answer(found, scope, receive, send)
 
@@ -154,7 +163,7 @@ class Door:
         return _Found(rows, rows.detail, key=text) if closed else _Found(None)
 
     async def _answer(self, found: _Found, scope: Scope, receive: Receive, send: Send) -> None:
-        allow: dict[str, str] = {}
+        allow: Mapping[str, str] = {}
         wanted: Format = "json"
         target = found.target
         assert target is not None
@@ -162,7 +171,7 @@ class Door:
         request = Request(scope, receive, body_limit=limit)
         try:
             if isinstance(target, Endpoint):
-                allow = {"Allow": target.allow}
+                allow = found.allow or {"Allow": target.allow}
                 wanted = _format(request, found.suffix)
                 reply = await self._endpoint(target, found, request)
             else:

@@ -44,7 +44,8 @@ def paths(resources: Sequence[Resource], endpoints: Sequence[Endpoint]) -> Node:
         found[f"{resource.path}{{{resource.key}}}/"] = _detail(resource)
     for endpoint in endpoints:
         secured: Node = {} if endpoint.auth in ("open", "read", "ignored") else {"security": _security(endpoint.scope)}
-        found[endpoint.path] = {method: {**operation, **secured} for method, operation in endpoint.openapi.items()}
+        own = {method: {**operation, **secured} for method, operation in endpoint.openapi.items()}
+        found.setdefault(endpoint.path, {}).update(own)
     return found
 
 
