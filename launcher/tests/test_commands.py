@@ -66,6 +66,13 @@ def test_what_a_service_lacks_is_named_by_its_variable() -> None:
     )
 
 
+def test_a_setting_without_the_prefix_of_its_service_is_named_as_it_is() -> None:
+    env = {"SLUICE_REGISTRY_DATABASE_URL": "postgresql://nowhere/", "SLUICE_AI_MEMORY_OPEN": "perhaps"}
+    ended = sluice("serve", "registry", "--http", "0", "--admin", "0", env=env)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("sluice: SLUICE_AI_MEMORY_OPEN: Input should be a valid boolean")
+
+
 def test_an_old_schema_is_refused_until_it_is_migrated(empty_database: str, nats_server: NatsServer) -> None:
     env = {"SLUICE_LOGS_DATABASE_URL": empty_database, "SLUICE_NATS_URL": nats_server.url()}
     refused = sluice("serve", "logs", "--http", "0", "--admin", "0", "--host", "127.0.0.1", env=env)

@@ -25,9 +25,9 @@ def router(prefix: str = "") -> tuple[PathRouter, list[str]]:
     return PathRouter({name: app(name) for name in ROUTES}, ROUTES, default="registry", prefix=prefix), reached
 
 
-async def ask(path: str, prefix: str = "") -> str:
+async def ask(path: str, prefix: str = "", kind: str = "http") -> str:
     table, reached = router(prefix)
-    await table({"type": "http", "path": path}, None, None)  # type: ignore[arg-type]
+    await table({"type": kind, "path": path}, None, None)  # type: ignore[arg-type]
     return reached[0]
 
 
@@ -51,8 +51,9 @@ async def ask(path: str, prefix: str = "") -> str:
     ],
 )
 async def test_the_longest_declared_prefix_wins_and_the_registry_gets_the_rest(path: str, service: str) -> None:
-    assert await ask(path) == service
-    assert await ask(f"/swf-monitor{path}", "/swf-monitor") == service
+    for kind in ("http", "websocket"):
+        assert await ask(path, kind=kind) == service
+        assert await ask(f"/swf-monitor{path}", "/swf-monitor", kind) == service
 
 
 async def unused(scope: Any, receive: Any, send: Any) -> None: ...
