@@ -193,5 +193,9 @@ class MessageControl:
 
     async def _liveness(self, _: Any, __: Identity) -> Mapping[str, str]:
         """Say ``alive`` or ``dead`` of every agent, those that have exited too."""
-        found = await self._database.run(self._database.read, lambda each: AgentStore(each).liveness(SILENCE))
-        return {name: "alive" if alive else "dead" for name, alive in found.items()}
+
+        def read(connection: Connection) -> Mapping[str, str]:
+            found = AgentStore(connection).liveness(SILENCE)
+            return {name: "alive" if alive else "dead" for name, alive in found.items()}
+
+        return await self._database.run(self._database.read, read)
