@@ -34,7 +34,7 @@ def key(platform: Up) -> Ed25519PrivateKey:
         dbname="sluice_registry",
     )
     with connection, connection.cursor() as cursor:
-        cursor.execute("SELECT private_pem FROM signing_key")
+        cursor.execute("SELECT private_pem FROM signing_key ORDER BY created_at DESC LIMIT 1")
         ((pem,),) = cursor.fetchall()
     connection.close()
     return load_private_key(bytes(pem))
