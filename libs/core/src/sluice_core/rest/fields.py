@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -131,7 +132,9 @@ def printable(text: str) -> str:
 
 
 def _text(raw: Any) -> str:
-    if isinstance(raw, bool) or not isinstance(raw, str | int | float) or raw in (math.inf, -math.inf):
+    if isinstance(raw, str):
+        return raw
+    if isinstance(raw, bool) or not isinstance(raw, int | float) or raw in (math.inf, -math.inf):
         raise FieldError("Not a valid string.")
     return str(raw)
 
@@ -252,7 +255,7 @@ class Integer(Field):
 
     option_type: ClassVar[str] = "integer"
 
-    @property
+    @cached_property
     def range(self) -> tuple[int, int]:
         """The smallest and the largest value."""
         edge: int = 2 ** (self.bits - 1)
@@ -264,7 +267,7 @@ class Integer(Field):
             raise FieldError(LONG_NUMBER)
         try:
             # "12.0" and 1e3 are whole; booleans spell themselves and fail.
-            value = int(re.sub(r"\.0*\s*$", "", str(raw)))
+            value = raw if type(raw) is int else int(re.sub(r"\.0*\s*$", "", str(raw)))
         except ValueError:
             raise FieldError("A valid integer is required.") from None
         low, high = self.range
