@@ -110,6 +110,7 @@ class Service:
         structlog.contextvars.bind_contextvars(service=self.name)
         try:
             await self._require_current(package)
+            self.supervisor.spawn("database", self.database.watch)
             await self.bus.open()
             for bucket, feed in self.keyring.feeds.items():
                 on_ready = partial(self.keyring.mark_read, bucket)

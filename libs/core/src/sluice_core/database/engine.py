@@ -3,7 +3,8 @@
 import asyncio
 import contextvars
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,6 +13,8 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
+
+from sluice_core.database.pulse import Pulse
 
 __all__ = ["Database", "DatabaseAway", "after_commit"]
 
@@ -66,6 +69,17 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int, timezone: str = "UTC", application_name: str = "sluice") -> None:
         self.pool_size = pool_size
+        connect = {
+            "connect_timeout": 2,
+            "application_name": application_name,
+            "options": f"-c TimeZone={timezone}",
+            # A peer that vanished without a word gives its threads back after some seconds, not after a quarter of an
+            # hour.
+            "tcp_user_timeout": 10_000,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+        }
         self.engine: Engine = create_engine(
             url,
             pool_size=pool_size,
@@ -74,15 +88,11 @@ class Database:
             pool_use_lifo=True,
             json_serializer=encode_json,
             json_deserializer=msgspec.json.decode,
-            connect_args={
-                # libpq reads 1 as 2; an address that swallows packets must not hold a request longer.
-                "connect_timeout": 2,
-                "application_name": application_name,
-                "options": f"-c TimeZone={timezone}",
-            },
+            connect_args=connect,
         )
+        self._pulse = Pulse(create_engine(url, pool_size=1, max_overflow=0, connect_args=connect))
         self._threads = ThreadPoolExecutor(pool_size, thread_name_prefix=f"{application_name}-db")
-        self._waiting = 0
+        self._waiting: dict[asyncio.Future[Any], float] = {}
 
     def transact(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in one transaction and commit it.
@@ -118,16 +128,27 @@ class Database:
         Raises
         ------
         DatabaseAway
-            Too much work waits already.
+            Too much work waits already, or PostgreSQL hangs (noticed only while `watch` runs). What ``fn`` does then
+            may still come about.
         """
-        if self._waiting >= WAITING:
+        if self._pulse.hangs:
+            raise DatabaseAway("PostgreSQL does not answer")
+        if len(self._waiting) >= WAITING:
             raise DatabaseAway("too many requests wait for the database")
-        self._waiting += 1
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        self._waiting[answer] = loop.time()
+        work = self._threads.submit(contextvars.copy_context().run, fn, *args)
+        work.add_done_callback(partial(_hand_over, loop, answer))
         try:
-            call = partial(contextvars.copy_context().run, fn, *args)
-            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+            return await answer
         finally:
-            self._waiting -= 1
+            del self._waiting[answer]
+            work.cancel()
+
+    async def watch(self) -> None:
+        """Notice when PostgreSQL hangs, for ever; a long-lived task."""
+        await self._pulse.watch(lambda: next(iter(self._waiting.values()), None), self._give_up)
 
     def check(self) -> None:
         """Ask PostgreSQL something.
@@ -149,6 +170,12 @@ class Database:
         """Give all connections back to PostgreSQL; what runs is left to end."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self.engine.dispose()
+        self._pulse.close()
+
+    def _give_up(self) -> None:
+        for answer in self._waiting:
+            if not answer.done():
+                answer.set_exception(DatabaseAway("PostgreSQL does not answer"))
 
     def _attempt(self, work: Callable[[Connection], T], *, commit: bool) -> T:
         for attempt in range(ATTEMPTS):
@@ -174,6 +201,22 @@ class Database:
                     raise DatabaseAway("PostgreSQL cannot be reached") from exc
                 raise
         raise AssertionError("unreachable")  # pragma: no cover
+
+
+def _hand_over(loop: asyncio.AbstractEventLoop, answer: asyncio.Future[T], work: Future[T]) -> None:
+    """Bring what a thread has done to whoever awaits it, if somebody still does."""
+
+    def settle() -> None:
+        if answer.done():
+            return
+        if (failure := work.exception()) is not None:
+            answer.set_exception(failure)
+        else:
+            answer.set_result(work.result())
+
+    if not work.cancelled():
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle)
 
 
 def _without_transaction(work: Callable[[Connection], T], connection: Connection) -> T:
