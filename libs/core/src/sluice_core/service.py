@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from sluice_core import errors
 from sluice_core.auth import Authenticator, Keyring
+from sluice_core.auth.passwords import AskedPasswords, RegistryPasswords
 from sluice_core.bus import Bucket, Bus, Stream
 from sluice_core.database import Database, DatabaseAway, require_current
 from sluice_core.health import Health
@@ -69,6 +70,8 @@ class Service:
         self.bus = Bus(shared.nats_url.get_secret_value(), name=f"sluice-{name}", keeps=keeps)
         self.keyring = Keyring()
         self.auth = Authenticator(self.keyring)
+        self._registry = RegistryPasswords(shared.peer("registry"))
+        self.auth.passwords = AskedPasswords(self._registry.ask, self.keyring, shared.trusted_proxies)
         self.supervisor = Supervisor()
         self.health = Health()
         self.metrics = Metrics()
@@ -120,6 +123,7 @@ class Service:
         finally:
             self.drain()
             await self.supervisor.stop()
+            await self._registry.close()
             await self.bus.close()
             await self._close_database()
 

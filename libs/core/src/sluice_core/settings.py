@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field, PlainSerializer, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -79,10 +79,14 @@ class _SecretFiles(PydanticBaseSettingsSource):
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         if field.annotation is not SecretStr and SecretStr not in get_args(field.annotation):
             return None, field_name, False
-        variable = f"{self.config.get('env_prefix', '')}{field_name}_FILE".upper()
-        path = os.environ.get(variable)
-        if not path:
+        alias = field.validation_alias
+        aliases = alias.choices if isinstance(alias, AliasChoices) else [alias] if isinstance(alias, str) else []
+        names = [f"{self.config.get('env_prefix', '')}{field_name}", *(str(each) for each in aliases)]
+        variables = [f"{name}_FILE".upper() for name in names]
+        variable = next((each for each in variables if os.environ.get(each)), None)
+        if variable is None:
             return None, field_name, False
+        path = os.environ[variable]
         try:
             return Path(path).read_text(encoding="utf-8").strip(), field_name, False
         except OSError as exc:

@@ -7,6 +7,7 @@ from functools import partial
 
 from fastapi import FastAPI
 
+from sluice_core.auth.passwords import AskedPasswords
 from sluice_core.bus import AGENTS, DLQ, HEARTBEATS, KEYS, REVOKED, TOKENS, Consumer, consume, keep_room
 from sluice_core.database import DatabaseAway
 from sluice_core.outbox import Relay
@@ -14,17 +15,21 @@ from sluice_core.service import Service, build
 from sluice_registry import tables
 from sluice_registry.consumer import HeartbeatConsumer
 from sluice_registry.events import AgentEvents
-from sluice_registry.handlers import counters, heartbeat, index, mcp, memory, oauth, schema, tokens
+from sluice_registry.handlers import counters, heartbeat, index, login, mcp, memory, oauth, schema, tokens
 from sluice_registry.handlers import namespaces as namespace_doors
+from sluice_registry.handlers import users as user_doors
 from sluice_registry.handlers.mcp_socket import McpSockets
 from sluice_registry.resources import SYSTEMAGENTS, WORKERS
 from sluice_registry.service.counters import Counters
+from sluice_registry.service.hashes import Hashes
 from sluice_registry.service.heartbeats import Heartbeats
 from sluice_registry.service.identity import TokenIssuer
+from sluice_registry.service.logins import Logins
 from sluice_registry.service.mcp import MessageControl
 from sluice_registry.service.memory import Memory
 from sluice_registry.service.namespaces import Namespaces
 from sluice_registry.service.projection import Projection
+from sluice_registry.service.users import Users
 from sluice_registry.settings import Settings
 
 __all__ = ["create_app"]
@@ -50,9 +55,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     beats = HeartbeatConsumer(heartbeats, service.zone)
     issuer = TokenIssuer(
-        service.database, service.keyring, passphrase=settings.key_passphrase, admin_token=settings.admin_token
+        service.database,
+        service.keyring,
+        passphrase=settings.key_passphrase,
+        admin_token=settings.admin_token,
+        delay=settings.key_delay,
+        retention=settings.token_retention,
+        changed=lambda: projection.wake(),
     )
-    projection = Projection(service.bus, issuer.refresh)
+    projection = Projection(service.bus, issuer.refresh, issuer.keys.published)
+    hashes = Hashes()
+    logins = Logins(
+        service.database, issuer, hashes, lifetime=settings.session_lifetime, longest=settings.session_longest
+    )
+    service.auth.passwords = AskedPasswords(logins.verify, service.keyring, settings.shared.trusted_proxies)
+    users = Users(service.database, issuer, hashes)
     namespaces = Namespaces(service.database)
     control = MessageControl(service.database, events, service.zone)
     sockets = McpSockets(
@@ -71,6 +88,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await issuer.start()
         tasks = service.supervisor
         tasks.spawn("projection", projection.run)
+        tasks.spawn("expired tokens", issuer.tidy_regularly)
         tasks.spawn("outbox", relay.run)
         tasks.spawn("room for agents' changes", partial(keep_room, service.bus, AGENTS))
         tasks.spawn("heartbeats", heartbeats.run)
@@ -96,6 +114,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         routers=(
             namespace_doors.router(namespaces),
             tokens.router(issuer, lifetime=settings.token_lifetime),
+            user_doors.router(users),
+            login.router(logins, settings.shared.trusted_proxies),
             oauth.router(settings.auth0_domain),
             sockets.router(),
             schema.router(),

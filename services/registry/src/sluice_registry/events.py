@@ -1,9 +1,10 @@
-"""What the registry says about agents: durable changes through the outbox, heartbeats best-effort."""
+"""What the registry says about agents: durable changes through the outbox, heartbeats best-effort; and who did what."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
+import structlog
 from sqlalchemy import Connection
 
 from sluice_core import outbox, subjects
@@ -11,9 +12,11 @@ from sluice_core.database import after_commit
 from sluice_core.rest import Change
 from sluice_registry import tables
 
-__all__ = ["AgentEvents"]
+__all__ = ["AgentEvents", "acted"]
 
 Row = dict[str, Any]
+
+log = structlog.get_logger(__name__)
 
 # A heartbeat that moves only these changes no state (architecture, rule 5).
 PULSE = frozenset({"last_heartbeat", "updated_at", "current_stf_count", "total_stf_processed", "last_stf_processed"})
@@ -66,3 +69,24 @@ class AgentEvents:
         """Say that a heartbeat was accepted; nobody may be listening."""
         subject = subjects.agents_heartbeat(row["namespace"], row["instance_name"])
         await self._publish(subject, msgspec.json.encode(row))
+
+
+def acted(
+    connection: Connection | None, what: str, *, by: str, about: str = "", outcome: str = "done", **detail: Any
+) -> None:
+    """Note that somebody did, or tried, something that concerns identity. No secret is ever among the arguments.
+
+    Parameters
+    ----------
+    connection
+        Of the transaction that does it; None where nothing is written.
+    what
+        Such as ``login`` or ``token.created``.
+    by, about
+        User name of who did it, and name or id of what it was done to.
+    outcome
+        ``done``, or why not.
+    detail
+        What else is worth knowing.
+    """
+    log.info(what, by=by, about=about, outcome=outcome, **detail)

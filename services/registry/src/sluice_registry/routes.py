@@ -11,5 +11,6 @@ ROUTES = (
     "/ws/mcp/",
     "/api/ai-memory/",
     "/api/auth/",
+    "/accounts/",
     "/.well-known/",
 )

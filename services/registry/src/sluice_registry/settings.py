@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from pydantic import Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from sluice_core.settings import Duration, ServiceSettings, service_config
@@ -29,9 +29,20 @@ class Settings(ServiceSettings):
         None, description="First admin token, opaque; imported at every start. Usually given as ..._FILE."
     )
     token_lifetime: Duration = Field(timedelta(days=90), description="Life of a new token that names none.")
+    token_retention: Duration = Field(timedelta(days=90), description="Age at which an expired token leaves the list.")
     key_passphrase: SecretStr | None = Field(
-        None, description="Encrypts the private signing key in the database; the key is kept in clear without it."
+        None,
+        validation_alias=AliasChoices("SLUICE_REGISTRY_KEY_PASSPHRASE", "SLUICE_KEY_PASSPHRASE"),
+        description="Encrypts the private signing keys in the database; they are kept in clear without it.",
     )
+    key_delay: Duration = Field(
+        timedelta(minutes=2),
+        description="How long a new public key is in its bucket before it signs: time for all services to learn it.",
+    )
+    session_lifetime: Duration = Field(
+        timedelta(hours=1), description="Life of a session that is not renewed; whoami renews one that is half over."
+    )
+    session_longest: Duration = Field(timedelta(days=1), description="Age at which a session ends in any case.")
     mcp_connections: int = Field(
         1000, ge=0, description="WebSockets of the message control protocol that one process keeps open."
     )

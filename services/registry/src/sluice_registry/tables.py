@@ -19,7 +19,18 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from sluice_core.outbox import outbox_table
 
-__all__ = ["ai_memory", "counter", "metadata", "namespace", "outbox", "signing_key", "system_agent", "token", "worker"]
+__all__ = [
+    "ai_memory",
+    "counter",
+    "metadata",
+    "namespace",
+    "outbox",
+    "signing_key",
+    "system_agent",
+    "token",
+    "user_account",
+    "worker",
+]
 
 metadata = MetaData()
 Instant = DateTime(timezone=True)
@@ -101,9 +112,12 @@ signing_key = Table(
     Column("kid", String(64), primary_key=True),
     Column("private_pem", LargeBinary, nullable=False),
     Column("created_at", Instant, nullable=False, server_default=text("now()")),
+    # Since when the other services can know it; it signs some time later.
+    Column("published_at", Instant),
 )
 
-# Every token that was made or imported. A signed one is known by its id alone, an opaque one by its hash.
+# Every token that was made or imported, and every session. A signed one is known by its id alone, an opaque one by its
+# hash.
 token = Table(
     "token",
     metadata,
@@ -117,6 +131,26 @@ token = Table(
     Column("created_by", String(150), nullable=False),
     Column("expires_at", Instant),
     Column("revoked_at", Instant),
+    # signed, opaque or session
+    Column("kind", String(10), nullable=False, server_default="signed"),
+    # The only ones whose rows it may write; null: all.
+    Column("namespaces", ARRAY(String(100))),
+    # Of the key that signed it.
+    Column("kid", String(64)),
+)
+Index("token_revoked", token.c.expires_at, postgresql_where=text("revoked_at IS NOT NULL"))
+
+user_account = Table(
+    "user_account",
+    metadata,
+    Column("username", String(150), primary_key=True),
+    Column("email", String(254), nullable=False),
+    Column("is_active", Boolean, nullable=False),
+    Column("roles", ARRAY(String(50)), nullable=False),
+    # argon2id; null: no password is right.
+    Column("password_hash", Text),
+    Column("created_at", Instant, nullable=False, server_default=text("now()")),
+    Column("last_login", Instant),
 )
 
 # contract 4.4

@@ -36,7 +36,9 @@ class Registry:
     def __init__(self, url: str, nats: NatsServer) -> None:
         self.nats = nats
         self.database = Database(url, pool_size=4)
-        self.issuer = TokenIssuer(self.database, Keyring(), admin_token=SecretStr("first-token"))
+        self.issuer = TokenIssuer(
+            self.database, Keyring(), admin_token=SecretStr("first-token"), changed=lambda: self.projection.wake()
+        )
         self.bus = Bus(nats.url(), name="registry", keeps=BUCKETS)
         self.other = Bus(nats.url(), name="logs")
         self.keyring = Keyring()
@@ -44,10 +46,11 @@ class Registry:
 
     @asynccontextmanager
     async def running(self, *, period: float = NEVER) -> AsyncIterator["Registry"]:
+        self.projection = Projection(self.bus, self.issuer.refresh, self.issuer.keys.published, period=period)
         await self.issuer.start()
         await self.bus.open()
         await self.other.open()
-        tasks = [asyncio.create_task(Projection(self.bus, self.issuer.refresh, period=period).run())]
+        tasks = [asyncio.create_task(self.projection.run())]
         for bucket, feed in self.keyring.feeds.items():
             ready = partial(self.keyring.mark_read, bucket)
             tasks.append(asyncio.create_task(self.other.watch(bucket, feed, ready)))
@@ -145,7 +148,7 @@ async def test_two_replicas_do_not_undo_each_other(registry: Registry) -> None:
     changes: list[str] = []
     async with registry.running(period=0.02):
         await twin.start()
-        second = asyncio.create_task(Projection(registry.bus, twin.refresh, period=0.03).run())
+        second = asyncio.create_task(Projection(registry.bus, twin.refresh, twin.keys.published, period=0.03).run())
         watch = asyncio.create_task(registry.other.watch(TOKENS, lambda key, _: changes.append(key)))
         for number in range(20):
             statement = (
@@ -154,6 +157,7 @@ async def test_two_replicas_do_not_undo_each_other(registry: Registry) -> None:
             )
             await registry.sql(statement)
         await eventually_async(lambda: all(registry.knows(f"token-{n}") == f"u{n}" for n in range(20)))
+        await eventually_async(lambda: len(set(changes)) == 21)
         for task in (second, watch):
             task.cancel()
         await asyncio.wait([second, watch])

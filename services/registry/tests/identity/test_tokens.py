@@ -34,7 +34,8 @@ def test_a_new_token_is_answered_with_what_it_may(client: TestClient) -> None:
     expires = datetime.fromisoformat(made.pop("expires_at"))
     assert timedelta(hours=11, minutes=59) < expires - datetime.now(UTC) <= timedelta(hours=12)
     token, token_id = made.pop("token"), made.pop("id")
-    assert made == {"name": "laptop", "subject": "ada", "roles": ["reader"], "scopes": ["pcs:lock"]}
+    rights = {"roles": ["reader"], "scopes": ["pcs:lock"], "namespaces": None}
+    assert made == {"name": "laptop", "subject": "ada", **rights}
     assert jwt.decode(token, options={"verify_signature": False})["jti"] == token_id
 
 
@@ -46,7 +47,13 @@ def test_a_new_token_is_no_food_for_caches(client: TestClient) -> None:
 def test_a_new_token_is_somebody_at_once(client: TestClient, spelling: str) -> None:
     made = make(client, subject="ada", roles=["reader"])
     reply = client.get("/api/auth/whoami", headers={"Authorization": spelling.format(made["token"])})
-    assert reply.json() == {"subject": "ada", "scopes": ["logs:read", "stream:read"], "token_id": made["id"]}
+    assert reply.json() == {
+        "subject": "ada",
+        "scopes": ["logs:read", "stream:read"],
+        "token_id": made["id"],
+        "namespaces": None,
+        "session": None,
+    }
 
 
 def test_a_second_token_of_a_name_leaves_the_first_valid(client: TestClient) -> None:
@@ -143,9 +150,11 @@ def test_the_list_tells_who_made_which_token_and_not_the_token(client: TestClien
     assert newest == {
         "id": made["id"],
         "name": "laptop",
+        "kind": "signed",
         "subject": "ada",
         "roles": ["agent"],
         "scopes": [],
+        "namespaces": None,
         "created_by": "admin",
         "expires_at": made["expires_at"],
         "revoked_at": None,

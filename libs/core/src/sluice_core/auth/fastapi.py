@@ -12,10 +12,10 @@ from fastapi.security.base import SecurityBase
 
 from sluice_core.auth.authenticator import Authenticator
 from sluice_core.auth.identity import Identity, PasswordsAway, Refused, Throttled
-from sluice_core.auth.sessions import CsrfFailed
+from sluice_core.auth.sessions import CsrfFailed, Session
 from sluice_core.errors import Problem, Unavailable
 
-__all__ = ["REFUSALS", "Forbidden", "Reader", "TooManyTries", "Unauthenticated", "require"]
+__all__ = ["REFUSALS", "Browser", "Forbidden", "Reader", "TooManyTries", "Unauthenticated", "require"]
 
 NOT_PROVIDED = "Authentication credentials were not provided."
 
@@ -102,6 +102,18 @@ async def _reader(request: Request) -> Identity | None:
         raise _missing()
     return identity
 
+
+async def _browser(request: Request) -> Session | None:
+    auth: Authenticator = request.app.state.service.auth
+    try:
+        known = await auth.identify(request.scope, only="session")
+    except CsrfFailed as exc:
+        raise Forbidden(exc.detail) from None
+    return None if known is None else auth.session(request.scope["headers"])
+
+
+Browser = Annotated[Session | None, Depends(_browser)]
+"""Parameter of a route that is about the session itself; no other credential is looked at."""
 
 Reader = Annotated[Identity | None, Depends(_reader)]
 """Parameter of a route that reads: open to all where the deployment says so, though never to a bad credential."""

@@ -14,7 +14,7 @@ class Scope(StrEnum):
     description: str
     """What its holder may do, a sentence for people."""
 
-    def __new__(cls, value: str, description: str) -> Self:
+    def __new__(cls, value: str, description: str = "") -> Self:
         """Make a member of its value and its description."""
         member = str.__new__(cls, value)
         member._value_ = value

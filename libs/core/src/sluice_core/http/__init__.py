@@ -4,6 +4,7 @@ from sluice_core.http.envelope import Envelope
 from sluice_core.http.limits import BODY_LIMIT, BodyLimit, BodyTooLarge, read_body
 from sluice_core.http.pages import error_page
 from sluice_core.http.prefix import BasePath, absolute_url
+from sluice_core.http.source import client_address
 
 __all__ = [
     "BODY_LIMIT",
@@ -12,6 +13,7 @@ __all__ = [
     "BodyTooLarge",
     "Envelope",
     "absolute_url",
+    "client_address",
     "error_page",
     "read_body",
 ]

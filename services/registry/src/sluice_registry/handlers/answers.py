@@ -45,6 +45,6 @@ def page_response(request: Request, rows: Sequence[Mapping[str, Any]], limit: in
     page = rows[:limit]
     if len(rows) == len(page):
         return json_response(page)
-    query = urlencode({"limit": limit, "after": page[-1][key]})
+    query = urlencode({**request.query_params, "limit": limit, "after": page[-1][key]})
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     return json_response(page, headers={"Link": f'<{absolute_url(request.scope, path)}?{query}>; rel="next"'})

@@ -1,6 +1,7 @@
-"""The signing key, and every token that was made with it or imported (ARCHITECTURE, Identity; decision 5)."""
+"""Every token that was made or imported, and what other services must know of them (ARCHITECTURE, Identity)."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,33 +9,21 @@ from uuid import uuid4
 
 import msgspec
 import structlog
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 from sqlalchemy import Connection
 
-from sluice_core.auth import (
-    KEYS,
-    REVOKED,
-    TOKENS,
-    Identity,
-    Keyring,
-    KeyUnusable,
-    Signer,
-    TokenRecord,
-    digest,
-    dump_private_key,
-    generate_key,
-    load_private_key,
-    public_jwk,
-    thumbprint,
-)
+from sluice_core.auth import KEYS, REVOKED, TOKENS, Identity, Keyring, Scope, TokenRecord, digest, user_key
 from sluice_core.auth.credentials import MAX_LENGTH
+from sluice_core.auth.fastapi import Forbidden
 from sluice_core.auth.scopes import resolve
-from sluice_core.database import Database
-from sluice_registry.errors import BeyondOwnRights, TokenUnknown
+from sluice_core.database import Database, DatabaseAway, after_commit
+from sluice_registry.errors import BeyondOwnRights, NoSuchToken, NotForNamespaces, TokenUnknown, UserInactive
+from sluice_registry.events import acted
+from sluice_registry.service.signing import Rotation, SigningKeys
 from sluice_registry.store.identity import IdentityStore, Row
+from sluice_registry.store.users import UserStore
 
-__all__ = ["AdminTokenUnusable", "Grant", "Known", "TokenIssuer"]
+__all__ = ["AdminTokenUnusable", "Grant", "Imported", "Known", "OldToken", "TokenIssuer", "insist_on_rights"]
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +31,12 @@ Known = Mapping[str, Mapping[str, bytes]]
 """What every service must know of keys and tokens: bucket -> key -> value."""
 
 ADMIN = "admin"
+DELAY = timedelta(minutes=2)
+RETENTION = timedelta(days=90)
+SESSION_RETENTION = timedelta(days=1)
+TIDY = 600.0
+# Rights over all users and keys, which would be a way out of any namespace.
+EVERYWHERE = frozenset({Scope.ADMIN, Scope.TOKENS_ADMIN})
 
 
 class AdminTokenUnusable(ValueError):
@@ -62,6 +57,8 @@ class Grant:
         What it may.
     lifetime
         Until it expires; whole seconds count.
+    namespaces
+        The only ones whose rows it may write; None: all.
     """
 
     name: str
@@ -69,10 +66,40 @@ class Grant:
     roles: Sequence[str]
     scopes: Sequence[str]
     lifetime: timedelta
+    namespaces: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class OldToken:
+    """An opaque token of an older system, to be taken over.
+
+    Attributes
+    ----------
+    sha256
+        `sluice_core.auth.digest` of the token.
+    expires_at
+        None: never.
+    """
+
+    name: str
+    subject: str
+    sha256: str
+    roles: Sequence[str]
+    scopes: Sequence[str]
+    namespaces: Sequence[str] | None
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Imported:
+    """How many tokens are new, and how many were there before, which stay as they are."""
+
+    imported: int
+    present: int
 
 
 class TokenIssuer:
-    """Makes tokens, and knows all that the other services must know of them.
+    """Makes, imports and revokes tokens, and knows all that the other services must know of them.
 
     Parameters
     ----------
@@ -81,9 +108,15 @@ class TokenIssuer:
     keyring
         The registry's own. It is fed from the database too, so the registry does not need NATS to know its tokens.
     passphrase
-        Encrypts the private key in the database.
+        Encrypts the private keys in the database.
     admin_token
         An opaque token with all rights, imported at start.
+    delay
+        See `SigningKeys`.
+    retention
+        Age at which an expired token leaves the list.
+    changed
+        Called after the commit of what other services must know, from any thread.
     """
 
     def __init__(
@@ -93,13 +126,19 @@ class TokenIssuer:
         *,
         passphrase: SecretStr | None = None,
         admin_token: SecretStr | None = None,
+        delay: timedelta = DELAY,
+        retention: timedelta = RETENTION,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._keyring = keyring
-        self._passphrase = None if passphrase is None else passphrase.get_secret_value()
         self._admin_token = admin_token
-        self._loaded: dict[str, Ed25519PrivateKey] = {}
+        self._retention = retention
         self._known: Known = {KEYS: {}, TOKENS: {}, REVOKED: {}}
+        self._reading = asyncio.Lock()
+        self._next: asyncio.Future[Known] | None = None
+        self.changed = changed
+        self.keys = SigningKeys(database, passphrase=passphrase, delay=delay)
 
     async def start(self) -> None:
         """Make the first key, import the admin token, and know what there is; any number of replicas may do so.
@@ -124,17 +163,11 @@ class TokenIssuer:
         DatabaseAway
             PostgreSQL cannot be reached.
         """
-        known = await self._database.run(lambda: self._database.read(self._read))
-        for bucket, feed in self._keyring.feeds.items():
-            before, after = self._known[bucket], known[bucket]
-            for key in before.keys() - after.keys():
-                feed(key, None)
-            for key, value in after.items():
-                if before.get(key) != value:
-                    feed(key, value)
-            self._keyring.mark_read(bucket)
-        self._known = known
-        return known
+        if self._next is None:
+            self._next = asyncio.ensure_future(self._refresh())
+            # Who waits for it may go away.
+            self._next.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(self._next)
 
     def jwks(self) -> dict[str, Any]:
         """Return the public keys as a JWK set (RFC 7517)."""
@@ -152,23 +185,63 @@ class TokenIssuer:
         ------
         BeyondOwnRights
             The caller does not hold all that it grants.
+        NotForNamespaces
+            It has namespaces, and a right that knows none.
+        UserInactive
+            The user whom it would speak for is switched off.
         DatabaseAway
             PostgreSQL cannot be reached.
         """
-        beyond = sorted(each for each in resolve(grant.roles, grant.scopes) if not caller.may(each))
-        if beyond:
-            raise BeyondOwnRights(f"You do not hold {', '.join(beyond)}.")
-        token, row = await self._database.run(self._create, grant, caller)
-        log.info("token created", token_id=row["id"], token_name=grant.name, subject=grant.subject, by=caller.subject)
-        return token, row
+        insist_on_rights(caller, grant.roles, grant.scopes, grant.namespaces)
+        return await self._database.run(self._create, grant, caller)
 
-    async def tokens(self, after: str | None, limit: int) -> Sequence[Row]:
+    async def take_over(self, tokens: Sequence[OldToken], caller: Identity) -> Imported:
+        """Import opaque tokens, all or none; those of which one of the same hash exists stay as they are.
+
+        Raises
+        ------
+        BeyondOwnRights, NotForNamespaces
+            As `create`.
+        DatabaseAway
+            PostgreSQL cannot be reached.
+        """
+        for each in tokens:
+            insist_on_rights(caller, each.roles, each.scopes, each.namespaces)
+        rows = [
+            {
+                "id": uuid4().hex,
+                "name": each.name,
+                "kind": "opaque",
+                "subject": each.subject,
+                "roles": list(each.roles),
+                "scopes": list(each.scopes),
+                "namespaces": None if each.namespaces is None else list(each.namespaces),
+                "sha256": each.sha256,
+                "created_by": caller.subject,
+                "expires_at": each.expires_at,
+            }
+            for each in {token.sha256: token for token in tokens}.values()
+        ]
+
+        def work(connection: Connection) -> int:
+            new = IdentityStore(connection).add_tokens(rows) if rows else 0
+            acted(connection, "token.imported", by=caller.subject, tokens=new)
+            after_commit(connection, self.changed)
+            return new
+
+        new = await self._database.run(self._database.transact, work)
+        await self.refresh()
+        return Imported(new, len(tokens) - new)
+
+    async def tokens(self, after: str | None, limit: int, **narrowed: Any) -> Sequence[Row]:
         """Return records of tokens, the newest first.
 
         Parameters
         ----------
         after
             Go on behind the token with this id.
+        narrowed
+            ``subject``, ``kinds`` and ``active`` of `IdentityStore.tokens`.
 
         Raises
         ------
@@ -178,69 +251,181 @@ class TokenIssuer:
             PostgreSQL cannot be reached.
         """
         rows = await self._database.run(
-            lambda: self._database.read(lambda connection: IdentityStore(connection).tokens(after, limit))
+            lambda: self._database.read(lambda connection: IdentityStore(connection).tokens(after, limit, **narrowed))
         )
         if rows is None:
             raise TokenUnknown(f"No token has the id {after!r}.")
         return rows
 
+    async def revoke(self, token_id: str, caller: Identity) -> None:
+        """Make a token or a session worthless at once; one that is already stays so.
+
+        Raises
+        ------
+        Forbidden
+            It is not the caller's, and he does not manage those of others.
+        NoSuchToken
+            There is none of this id.
+        DatabaseAway
+            PostgreSQL cannot be reached.
+        """
+        admin = caller.may(Scope.TOKENS_ADMIN)
+
+        def work(connection: Connection) -> None:
+            store = IdentityStore(connection)
+            row = store.token(token_id)
+            if not admin and (row is None or row["subject"] != caller.subject):
+                raise Forbidden(f"This needs the scope {Scope.TOKENS_ADMIN}.")
+            if row is None:
+                raise NoSuchToken(f"No token has the id {token_id!r}.")
+            if store.revoke(token_id):
+                acted(connection, "token.revoked", by=caller.subject, about=token_id, subject=row["subject"])
+                after_commit(connection, self.changed)
+
+        await self._database.run(self._database.transact, work)
+        await self.refresh()
+
+    async def rotate(self, caller: Identity) -> Rotation:
+        """Make a key that signs once all services had time to learn it; see `SigningKeys`.
+
+        Raises
+        ------
+        DatabaseAway
+            PostgreSQL cannot be reached.
+        """
+        rotation = await self.keys.rotate(caller)
+        await self.refresh()
+        self.changed()
+        return rotation
+
+    async def tidy_regularly(self) -> None:
+        """Drop keys and tokens that nobody needs any more, from time to time, for ever; a long-lived task."""
+        while True:
+            await asyncio.sleep(TIDY)
+            try:
+                await self.tidy()
+            except DatabaseAway as exc:
+                log.warning("expired tokens stay for now", reason=str(exc))
+
+    async def tidy(self) -> None:
+        """Drop keys and tokens that nobody needs any more.
+
+        Raises
+        ------
+        DatabaseAway
+            PostgreSQL cannot be reached.
+        """
+
+        def work(connection: Connection) -> None:
+            self.keys.retire(connection)
+            IdentityStore(connection).forget(tokens=self._retention, sessions=SESSION_RETENTION)
+            after_commit(connection, self.changed)
+
+        await self._database.run(self._database.transact, work)
+
+    async def _refresh(self) -> Known:
+        # One after the other: what was read first must not be told last.
+        async with self._reading:
+            # What changes from now on may be missing in what is read, and needs another look.
+            self._next = None
+            known = await self._database.run(lambda: self._database.read(self._read))
+            for bucket, feed in self._keyring.feeds.items():
+                before, after = self._known[bucket], known[bucket]
+                for key in before.keys() - after.keys():
+                    feed(key, None)
+                for key, value in after.items():
+                    if before.get(key) != value:
+                        feed(key, value)
+                self._keyring.mark_read(bucket)
+            self._known = known
+            return known
+
     def _prepare(self, connection: Connection) -> None:
-        store = IdentityStore(connection)
-        store.lock_keys()
-        stored = store.private_keys()
-        if not stored:
-            key = generate_key()
-            store.put_key(thumbprint(key.public_key()), dump_private_key(key, self._passphrase))
-        for kid, pem in stored.items():
-            if self._passphrase is not None and not _encrypted(pem):
-                store.put_key(kid, dump_private_key(self._unlock(pem), self._passphrase))
+        self.keys.prepare(connection)
         if self._admin_token:
-            self._import_admin(store, self._admin_token.get_secret_value())
+            self._import_admin(IdentityStore(connection), self._admin_token.get_secret_value())
 
     def _import_admin(self, store: IdentityStore, token: str) -> None:
         if not token.isascii() or token.split() != [token] or len(token) > MAX_LENGTH:
             raise AdminTokenUnusable(f"the admin token must be 1 to {MAX_LENGTH} ASCII characters without white space")
         store.add_token(
-            id=uuid4().hex, name=ADMIN, subject=ADMIN, roles=[ADMIN], scopes=[], sha256=digest(token), created_by=ADMIN
+            id=uuid4().hex,
+            name=ADMIN,
+            kind="opaque",
+            subject=ADMIN,
+            roles=[ADMIN],
+            scopes=[],
+            sha256=digest(token),
+            created_by=ADMIN,
         )
 
     def _read(self, connection: Connection) -> Known:
         store = IdentityStore(connection)
-        # A key that is open stays so: opening an encrypted one takes a tenth of a second.
-        self._loaded = {kid: self._loaded.get(kid) or self._unlock(pem) for kid, pem in store.private_keys().items()}
+        revoked = {token_id: at.astimezone(UTC).isoformat().encode() for token_id, at in store.revoked().items()}
         return {
-            KEYS: {kid: msgspec.json.encode(public_jwk(key.public_key())) for kid, key in self._loaded.items()},
+            KEYS: self.keys.read(connection),
             TOKENS: {row["sha256"]: _record(row) for row in store.opaque()},
-            REVOKED: {token_id: at.astimezone(UTC).isoformat().encode() for token_id, at in store.revoked().items()},
+            REVOKED: revoked | {user_key(username): b"" for username in store.inactive_users()},
         }
 
     def _create(self, grant: Grant, caller: Identity) -> tuple[str, Row]:
-        # The newest key signs; the others are still believed.
-        signer = Signer(next(iter(self._loaded.values())))
+        signer = self.keys.signer
         expires_at = datetime.now(UTC).replace(microsecond=0) + grant.lifetime
-        token, token_id = signer.sign(grant.subject, expires_in=grant.lifetime, roles=grant.roles, scopes=grant.scopes)
-        columns = {
-            "id": token_id,
-            "name": grant.name,
-            "subject": grant.subject,
-            "roles": list(grant.roles),
-            "scopes": list(grant.scopes),
-            "created_by": caller.subject,
-            "expires_at": expires_at,
-        }
-        row = self._database.transact(lambda connection: IdentityStore(connection).add_token(**columns))
-        assert row is not None
-        return token, row
+        token, token_id = signer.sign(
+            grant.subject,
+            expires_in=grant.lifetime,
+            roles=grant.roles,
+            scopes=grant.scopes,
+            namespaces=grant.namespaces,
+        )
 
-    def _unlock(self, pem: bytes) -> Ed25519PrivateKey:
-        encrypted = _encrypted(pem)
-        if encrypted and self._passphrase is None:
-            raise KeyUnusable("the signing key is encrypted, and no passphrase is set")
-        return load_private_key(pem, self._passphrase if encrypted else None)
+        def work(connection: Connection) -> Row:
+            user = UserStore(connection).standing(grant.subject)
+            if user is not None and not user["is_active"]:
+                raise UserInactive(f"The user {grant.subject!r} is switched off.")
+            row = IdentityStore(connection).add_token(
+                id=token_id,
+                name=grant.name,
+                kind="signed",
+                subject=grant.subject,
+                roles=list(grant.roles),
+                scopes=list(grant.scopes),
+                namespaces=None if grant.namespaces is None else list(grant.namespaces),
+                created_by=caller.subject,
+                expires_at=expires_at,
+                kid=signer.kid,
+            )
+            assert row is not None
+            acted(connection, "token.created", by=caller.subject, about=token_id, subject=grant.subject)
+            return row
+
+        return token, self._database.transact(work)
 
 
-def _encrypted(pem: bytes) -> bool:
-    return pem.startswith(b"-----BEGIN ENCRYPTED")
+def insist_on_rights(
+    caller: Identity, roles: Sequence[str], scopes: Sequence[str], namespaces: Sequence[str] | None = None
+) -> None:
+    """Check that a caller grants no more than he holds.
+
+    Raises
+    ------
+    BeyondOwnRights
+        He would.
+    NotForNamespaces
+        What is granted for some namespaces concerns all.
+    """
+    rights = resolve(roles, scopes)
+    beyond = sorted(each for each in rights if not caller.may(each))
+    if beyond:
+        raise BeyondOwnRights(f"You do not hold {', '.join(beyond)}.")
+    if namespaces is None:
+        if caller.namespaces is not None:
+            raise BeyondOwnRights(f"You may write in {', '.join(sorted(caller.namespaces))} only.")
+        return
+    if outside := sorted(each for each in namespaces if not caller.within(each)):
+        raise BeyondOwnRights(f"You may not write in {', '.join(outside)}.")
+    if too_wide := sorted(rights & EVERYWHERE):
+        raise NotForNamespaces(f"{', '.join(too_wide)} cannot be limited to namespaces.")
 
 
 def _record(row: Row) -> bytes:
@@ -252,5 +437,7 @@ def _record(row: Row) -> bytes:
             roles=tuple(row["roles"]),
             scopes=tuple(row["scopes"]),
             expires=None if expires is None else expires.timestamp(),
+            disabled=row["disabled"],
+            namespaces=None if row["namespaces"] is None else tuple(row["namespaces"]),
         )
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 
 import structlog
@@ -21,6 +21,8 @@ ORDER = (REVOKED, KEYS, TOKENS)
 # Seconds between two looks when nothing happens: another replica may have died between its commit and its message,
 # and tokens expire.
 PERIOD = 60.0
+# Keys that are written side by side.
+AT_ONCE = 200
 
 
 class Projection:
@@ -35,20 +37,40 @@ class Projection:
         With the right to write the buckets, which only the registry has.
     known
         Reads what should be there; asked regularly, also while NATS is away.
+    published
+        Told which public keys are there.
     period
         Seconds between two looks when nothing happens.
     """
 
-    def __init__(self, bus: Bus, known: Callable[[], Awaitable[Known]], *, period: float = PERIOD) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        known: Callable[[], Awaitable[Known]],
+        published: Callable[[Collection[str]], Awaitable[None]],
+        *,
+        period: float = PERIOD,
+    ) -> None:
         self._bus = bus
         self._known = known
+        self._published = published
         self._period = period
         self._found: dict[str, dict[str, bytes]] = {bucket: {} for bucket in ORDER}
         self._unread = set(ORDER)
         self._wake = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def wake(self) -> None:
+        """Say that what is known has changed; from any thread."""
+        loop = self._loop
+        if loop is not None:
+            # A loop that has just closed needs no waking.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._wake.set)
 
     async def run(self) -> None:
         """Keep the buckets right, for ever; a long-lived task. NATS and PostgreSQL may be away."""
+        self._loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tasks:
             for bucket in ORDER:
                 tasks.create_task(
@@ -59,13 +81,9 @@ class Projection:
 
     def _changed(self, bucket: str, key: str, value: bytes | None) -> None:
         found = self._found[bucket]
-        if found.get(key) == value:
-            return
-        if value is None:
-            del found[key]
-        else:
-            found[key] = value
-        self._wake.set()
+        if found.get(key) != value:
+            _note(found, key, value)
+            self._wake.set()
 
     def _read(self, bucket: str) -> None:
         self._unread.discard(bucket)
@@ -93,10 +111,40 @@ class Projection:
         if self._unread or not self._bus.connected:
             return
         for bucket in ORDER:
-            for key, value in known[bucket].items():
-                if found[bucket].get(key) != value:
-                    await self._bus.put(bucket, key, value)
-                    self._found[bucket][key] = value
-            for key in found[bucket].keys() - known[bucket].keys():
+            changes: list[tuple[str, bytes | None]] = [
+                (key, value) for key, value in known[bucket].items() if found[bucket].get(key) != value
+            ]
+            changes += [(key, None) for key in found[bucket].keys() - known[bucket].keys()]
+            for start in range(0, len(changes), AT_ONCE):
+                if start and self._wake.is_set():
+                    return  # a revocation does not wait until ten thousand imported tokens have gone out
+                await self._write(bucket, changes[start : start + AT_ONCE])
+        await self._published(known[KEYS])
+
+    async def _write(self, bucket: str, changes: Sequence[tuple[str, bytes | None]]) -> None:
+        outcomes = await asyncio.gather(*(self._set(bucket, *each) for each in changes), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
+    async def _set(self, bucket: str, key: str, value: bytes | None) -> None:
+        """Write one key; None deletes it."""
+        found = self._found[bucket]
+        before = found.get(key)
+        # Noted before it comes back by the watch, so that it wakes nobody.
+        _note(found, key, value)
+        try:
+            if value is None:
                 await self._bus.delete(bucket, key)
-                self._found[bucket].pop(key, None)
+            else:
+                await self._bus.put(bucket, key, value)
+        except BaseException:
+            _note(found, key, before)
+            raise
+
+
+def _note(found: dict[str, bytes], key: str, value: bytes | None) -> None:
+    if value is None:
+        found.pop(key, None)
+    else:
+        found[key] = value
