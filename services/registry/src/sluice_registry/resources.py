@@ -28,6 +28,7 @@ SYSTEMAGENTS = Resource(
     table=tables.system_agent,
     key="id",
     write=Scope.AGENTS_WRITE,
+    namespace="namespace",
     fields=(
         Integer("id", bits=64, read_only=True),
         Text("instance_name", required=True, max_length=100, unique=True),

@@ -14,7 +14,7 @@ def endpoints(heartbeats: Heartbeats, zone: tzinfo) -> tuple[Endpoint, ...]:
     """Return the heartbeat door."""
 
     async def post(request: Request) -> Reply:
-        beat = read_beat(mapping(await request.data()), zone)
+        beat = read_beat(mapping(await request.data()), zone, request.identity)
         outcome = await heartbeats.beat(beat)
         return Reply(201 if outcome.created else 200, outcome.row)
 

@@ -9,7 +9,7 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from sluice_core import rest
 from sluice_core.auth import Identity, Scope
-from sluice_core.auth.fastapi import REFUSALS, Reader, require
+from sluice_core.auth.fastapi import REFUSALS, Forbidden, Reader, require
 from sluice_core.rest import ApiError, Endpoint, FieldError, Json, Reply, Text
 from sluice_registry.handlers.answers import NO_NUL, Key, Limit, Line, json_response, page_response
 from sluice_registry.service.namespaces import Namespaces
@@ -110,8 +110,10 @@ def router(namespaces: Namespaces) -> APIRouter:
         responses=REFUSALS | unknown,
     )
     async def change(
-        name: Key, body: NamespaceChange, _: Annotated[Identity, require(Scope.NAMESPACES_WRITE)]
+        name: Key, body: NamespaceChange, caller: Annotated[Identity, require(Scope.NAMESPACES_WRITE)]
     ) -> Response:
+        if not caller.within(name):
+            raise Forbidden(f"You may not write in the namespace {name!r}.")
         return json_response(await namespaces.change(name, body.model_dump(exclude_unset=True)))
 
     return routes
@@ -127,6 +129,8 @@ def endpoints(namespaces: Namespaces) -> tuple[Endpoint, ...]:
         # Only a truthy name is one, and it is asked for before the owner.
         name, owner = (_text(field, data.get(field.name) or "") for field in (NAME, OWNER))
         description = _text(DESCRIPTION, data.get("description", ""))
+        if request.identity is not None and not request.identity.within(name):
+            raise rest.denied()
         found = await namespaces.ensure(name, owner, description)
         answer = {key: found.row[key] for key in ("name", "owner", "description")}
         return Reply(200, {**answer, "created": found.created, "status": "success"})

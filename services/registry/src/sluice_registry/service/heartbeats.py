@@ -11,8 +11,9 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
+from sluice_core.auth import Identity
 from sluice_core.database import Database, DatabaseAway
-from sluice_core.rest import Boolean, FieldError, Integer, Invalid, Json, Text, Url
+from sluice_core.rest import Boolean, FieldError, Integer, Invalid, Json, Text, Url, denied
 from sluice_registry.events import AgentEvents
 from sluice_registry.store.agents import SAID, AgentStore, Row
 
@@ -24,6 +25,8 @@ REQUIRED = "This field is required."
 EXITED = "EXITED"
 # Beats of one transaction. A batch of this size takes some 10 ms, which every one of them waits for.
 BATCH = 500
+# Transactions that are begun anew since another replica was faster.
+OVERTAKEN = 5
 
 # Looser than the resource: what agents call themselves and how they say they are is theirs (contract 3.1).
 FIELDS = {
@@ -68,11 +71,27 @@ class Beat:
     ----------
     new
         How an agent begins that is heard of for the first time, where that differs from `NEW`.
+    sender
+        Who must be allowed to write the agent's namespace, before and after; None: whoever it is may.
     """
 
     name: str
     said: Mapping[str, Any]
     new: Mapping[str, Any] = field(default_factory=dict)
+    sender: Identity | None = None
+
+    @property
+    def limited(self) -> bool:
+        """Whether there are namespaces that its sender may not write."""
+        return self.sender is not None and self.sender.namespaces is not None
+
+    def first(self) -> Row:
+        """Return the agent as it begins with this heartbeat."""
+        return apply({**NEW, **self.new, "instance_name": self.name}, self.said)
+
+    def may_touch(self, row: Row) -> bool:
+        """Whether its sender may write an agent as this one."""
+        return self.sender is None or self.sender.within(row["namespace"])
 
 
 @dataclass(frozen=True)
@@ -83,7 +102,7 @@ class Outcome:
     created: bool
 
 
-def read_beat(data: Mapping[str, Any], zone: tzinfo) -> Beat:
+def read_beat(data: Mapping[str, Any], zone: tzinfo, sender: Identity | None = None) -> Beat:
     """Validate a heartbeat.
 
     Raises
@@ -108,7 +127,7 @@ def read_beat(data: Mapping[str, Any], zone: tzinfo) -> Beat:
                 errors[key] = list(exc.args)
     if errors:
         raise Invalid(errors)
-    return Beat(name, said)
+    return Beat(name, said, sender=sender)
 
 
 def apply(row: Row, said: Mapping[str, Any]) -> Row:
@@ -160,6 +179,8 @@ class Heartbeats:
 
         Raises
         ------
+        ApiError
+            403: the agent is, or would be, in a namespace that is not its sender's.
         DatabaseAway
             It is not stored: PostgreSQL cannot be reached, or too many wait.
         """
@@ -197,13 +218,17 @@ class Heartbeats:
     async def record(self, beats: Sequence[Beat]) -> list[Outcome]:
         """Store heartbeats in one transaction, in the order in which they came; returns after the commit.
 
+        Returns
+        -------
+        list
+            What became of them, without those whose sender may not touch their agent.
+
         Raises
         ------
         DatabaseAway
             They are not stored.
         """
-        work = partial(self._record, beats=beats)
-        return await self._database.run(self._database.transact, work)
+        return [outcome for outcome in await self._transact(beats) if outcome is not None]
 
     async def announce(self, outcomes: Sequence[Outcome]) -> None:
         """Say that heartbeats were accepted; nobody may be listening."""
@@ -212,7 +237,7 @@ class Heartbeats:
 
     async def _store(self, batch: Sequence[_Waiting]) -> None:
         try:
-            outcomes = await self.record([each.beat for each in batch])
+            outcomes = await self._transact([each.beat for each in batch])
         except Exception as exc:
             if len(batch) > 1 and not isinstance(exc, DatabaseAway):
                 # One of them cannot be stored; the others must not suffer for it.
@@ -224,12 +249,33 @@ class Heartbeats:
                     each.done.set_exception(exc)
             return
         for each, outcome in zip(batch, outcomes, strict=True):
-            if not each.done.done():
+            if each.done.done():
+                continue
+            if outcome is None:
+                each.done.set_exception(denied())
+            else:
                 each.done.set_result(outcome)
-        await self.announce(outcomes)
+        await self.announce([outcome for outcome in outcomes if outcome is not None])
 
-    def _record(self, connection: Connection, beats: Sequence[Beat]) -> list[Outcome]:
+    async def _transact(self, beats: Sequence[Beat]) -> list[Outcome | None]:
+        """Store heartbeats; None for each whose sender may not touch its agent."""
+        work = partial(self._record, beats=beats)
+        for _ in range(OVERTAKEN):
+            with suppress(_Overtaken):
+                return await self._database.run(self._database.transact, work)
+        raise DatabaseAway("other replicas make the same agents again and again")
+
+    def _record(self, connection: Connection, beats: Sequence[Beat]) -> list[Outcome | None]:
         store = AgentStore(connection)
+        if not any(beat.limited for beat in beats):
+            return [*self._record_all(connection, store, beats)]
+        allowed = _allowed(store.lock(list({beat.name for beat in beats})), beats)
+        outcomes = iter(self._record_all(connection, store, [b for b, ok in zip(beats, allowed, strict=True) if ok]))
+        return [next(outcomes) if ok else None for ok in allowed]
+
+    def _record_all(self, connection: Connection, store: AgentStore, beats: Sequence[Beat]) -> list[Outcome]:
+        if not beats:
+            return []
         stored, silent = store.hear(list({beat.name for beat in beats}), self._stale_after)
         new = self._add(store, beats, stored)
         latest = dict(stored)
@@ -251,10 +297,12 @@ class Heartbeats:
     def _add(self, store: AgentStore, beats: Sequence[Beat], stored: dict[str, Row]) -> set[str]:
         """Store agents that are heard of for the first time; fills ``stored``, returns the names of the new ones."""
         first = {beat.name: beat for beat in reversed(beats) if beat.name not in stored}
-        rows = [apply({**NEW, **beat.new, "instance_name": name}, beat.said) for name, beat in sorted(first.items())]
+        rows = [beat.first() for _, beat in sorted(first.items())]
         added = {row["instance_name"]: row for row in store.add(rows)}
         stored.update(added)
         if met := set(first) - set(added):
+            if any(beat.limited for beat in beats if beat.name in met):
+                raise _Overtaken
             # Another replica was faster; its row is there now.
             stored.update(store.lock(list(met)))
         return set(added)
@@ -263,6 +311,23 @@ class Heartbeats:
         for row in AgentStore(connection).sweep(self._stale_after):
             log.info("agent is silent", agent=row["instance_name"], last_heartbeat=row["last_heartbeat"].isoformat())
             self._events.changed(connection, None, row)
+
+
+class _Overtaken(Exception):
+    """Another replica has just made an agent whose namespace has to be looked at first."""
+
+
+def _allowed(stored: Mapping[str, Row], beats: Sequence[Beat]) -> list[bool]:
+    """Say of each heartbeat whether its sender may touch its agent, those before it considered."""
+    rows, allowed = dict(stored), []
+    for beat in beats:
+        before = rows.get(beat.name)
+        after = beat.first() if before is None else apply(before, beat.said)
+        ok = (before is None or beat.may_touch(before)) and beat.may_touch(after)
+        if ok:
+            rows[beat.name] = after
+        allowed.append(ok)
+    return allowed
 
 
 def _said(row: Row) -> Row:
