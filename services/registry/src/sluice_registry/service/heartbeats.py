@@ -189,7 +189,9 @@ class Heartbeats:
         waiting = _Waiting(beat, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._arrived.set()
-        return await waiting.done
+        outcome = await waiting.done
+        await self._events.beat(outcome.row)
+        return outcome
 
     async def run(self) -> None:
         """Store what comes, for ever; a long-lived task."""
@@ -216,7 +218,7 @@ class Heartbeats:
         self._database.transact(self._sweep)
 
     async def record(self, beats: Sequence[Beat]) -> list[Outcome]:
-        """Store heartbeats in one transaction, in the order in which they came; returns after the commit.
+        """Store heartbeats together, in the order in which they came; returns after the commit.
 
         Returns
         -------
@@ -255,15 +257,26 @@ class Heartbeats:
                 each.done.set_exception(denied())
             else:
                 each.done.set_result(outcome)
-        await self.announce([outcome for outcome in outcomes if outcome is not None])
 
-    async def _transact(self, beats: Sequence[Beat]) -> list[Outcome | None]:
+    async def _transact(self, beats: Sequence[Beat]) -> Sequence[Outcome | None]:
         """Store heartbeats; None for each whose sender may not touch its agent."""
-        work = partial(self._record, beats=beats)
         for _ in range(OVERTAKEN):
             with suppress(_Overtaken):
-                return await self._database.run(self._database.transact, work)
+                return await self._database.run(self._keep, beats)
         raise DatabaseAway("other replicas make the same agents again and again")
+
+    def _keep(self, beats: Sequence[Beat]) -> Sequence[Outcome | None]:
+        # Most beats change nothing: one statement instead of a transaction around it.
+        heard = None if any(beat.limited for beat in beats) else self._database.single(partial(self._hear, beats=beats))
+        return heard or self._database.transact(partial(self._record, beats=beats))
+
+    def _hear(self, connection: Connection, beats: Sequence[Beat]) -> list[Outcome] | None:
+        """Store beats that change nothing; None when there is more to do, and all is to be done anew."""
+        stored, silent = AgentStore(connection).hear(list({beat.name for beat in beats}), self._stale_after)
+        rows = [stored.get(beat.name) for beat in beats]
+        if silent or not all(row and apply(row, beat.said) == row for row, beat in zip(rows, beats, strict=True)):
+            return None
+        return [Outcome(row, created=False) for row in rows if row]
 
     def _record(self, connection: Connection, beats: Sequence[Beat]) -> list[Outcome | None]:
         store = AgentStore(connection)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, FromClause, Interval, Select, Update, bindparam, column, func, select, update
+from sqlalchemy import Column, Connection, FromClause, Interval, Select, Update, bindparam, column, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
@@ -29,10 +29,10 @@ def _rows(*more: Any) -> Any:
     return made.render_derived(name="r", with_types=True)
 
 
-def _in_order() -> Select[Any]:
+def _in_order(*columns: Column[Any]) -> Select[Any]:
     # So that two replicas do not wait for each other in a circle.
     named = system_agent.c.instance_name == func.any(bindparam("names"))
-    return select(*COLUMNS).where(named).order_by(system_agent.c.instance_name).with_for_update()
+    return select(*columns).where(named).order_by(system_agent.c.instance_name).with_for_update()
 
 
 def _silent(agents: FromClause) -> Select[Any]:
@@ -44,7 +44,7 @@ def _silent(agents: FromClause) -> Select[Any]:
 
 
 def _hear() -> Update:
-    named = _in_order().subquery("named")
+    named = _in_order(system_agent.c.id).subquery("named")
     statement = update(system_agent).where(system_agent.c.id == named.c.id)
     # Asked along, as a statement of its own costs as much as all the rest.
     anybody = _silent(system_agent.alias("other")).exists()
@@ -85,7 +85,7 @@ def _liveness() -> Select[Any]:
     return select(system_agent.c.instance_name, func.coalesce(alive, False)).order_by(system_agent.c.instance_name)
 
 
-LOCK, HEAR, ADD, CHANGE, SWEEP = _in_order(), _hear(), _add(), _change(), _sweep()
+LOCK, HEAR, ADD, CHANGE, SWEEP = _in_order(*COLUMNS), _hear(), _add(), _change(), _sweep()
 REPORT, LIVENESS = _report(), _liveness()
 
 
