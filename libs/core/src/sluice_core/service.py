@@ -1,6 +1,7 @@
 """One service process: what it holds, how it starts and stops, and the HTTP application around it."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
@@ -209,7 +210,14 @@ def build(
         openapi_url=None,
         redirect_slashes=False,
         strict_content_type=False,
-        telemetry={"metrics": False, "logs": False, "operation_spans": False, "auto_configure": True},
+        telemetry={
+            # Else every request looks through the environment for a tracer that was never configured.
+            "tracing": any(name.startswith("OTEL_") for name in os.environ),
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": True,
+        },
     )
     app.state.service = service
     errors.install(app)
