@@ -1,0 +1,145 @@
+"""What services are compared with, as little as there can be: ``python -m tests.load._baselines echo``."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import uvloop
+from sqlalchemy import Connection, bindparam, func, insert, select, update
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sluice_core import outbox, subjects
+from sluice_core.database import Database
+from sluice_core.http.server import Listener, Server, stop_on_signals
+from sluice_registry.tables import outbox as OUTBOX
+from sluice_registry.tables import system_agent
+
+__all__ = ["POOL", "echo", "handwritten", "main"]
+
+POOL = 8
+"""Connections and threads of a service where nothing else is said."""
+
+
+def echo() -> ASGIApp:
+    """Return an application that answers each request with its body."""
+    headers = [(b"content-type", b"application/json")]
+
+    async def app(_: Scope, receive: Receive, send: Send) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message["body"]
+            more = message["more_body"]
+        length = (b"content-length", str(len(body)).encode())
+        await send({"type": "http.response.start", "status": 200, "headers": [*headers, length]})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
+
+
+def handwritten() -> Starlette:
+    """Return what somebody would write for agents alone: no validation, no credentials, no metrics.
+
+    It runs the statements that the registry runs, on the same pool in the same threads. What it adds to the outbox, it
+    does not publish, as the registry does meanwhile.
+    """
+    database = Database(os.environ["SLUICE_HANDWRITTEN_DATABASE_URL"], pool_size=POOL)
+    columns = list(system_agent.c)
+    names = [each.name for each in columns]
+    # As many columns as the registry writes.
+    given = [name for name in names if name not in ("id", "created_at", "updated_at")]
+    defaults = dict.fromkeys(given) | {
+        "description": "",
+        "status": "UNKNOWN",
+        "workflow_enabled": True,
+        "current_stf_count": 0,
+        "total_stf_processed": 0,
+        "operational_state": "STARTING",
+    }
+    create = insert(system_agent).values(
+        {name: bindparam(name, type_=system_agent.c[name].type) for name in given}
+        | {"created_at": func.now(), "updated_at": func.now()}
+    )
+    create = create.returning(*columns)
+    read = select(*columns).where(system_agent.c.id == bindparam("key"))
+    lock = read.with_for_update(of=system_agent)
+    changed: dict[str, Any] = {name: bindparam(name) for name in ("status", "operational_state", "pid")}
+    change = update(system_agent).where(system_agent.c.id == bindparam("key"))
+    change = change.values(**changed, updated_at=func.now()).returning(*columns)
+
+    def one(connection: Connection, statement: Any, values: dict[str, Any]) -> dict[str, Any]:
+        return dict(zip(names, connection.execute(statement, values).one(), strict=True))
+
+    def tell(connection: Connection, row: dict[str, Any]) -> None:
+        subject = subjects.agents_state(row["namespace"], row["instance_name"])
+        key = str(row["instance_name"])
+        outbox.add(connection, OUTBOX, subject=subject, event_type="agent.state", data=row, key=key)
+
+    def answer(status: int, row: dict[str, Any]) -> Response:
+        return Response(msgspec.json.encode(row), status, media_type="application/json")
+
+    async def transact(work: Callable[[Connection], dict[str, Any]]) -> dict[str, Any]:
+        return await database.run(database.transact, work)
+
+    async def post(request: Request) -> Response:
+        values = defaults | msgspec.json.decode(await request.body())
+
+        def work(connection: Connection) -> dict[str, Any]:
+            row = one(connection, create, values)
+            tell(connection, row)
+            return row
+
+        return answer(201, await transact(work))
+
+    async def get(request: Request) -> Response:
+        key = int(request.path_params["key"])
+        return answer(200, await database.run(database.read, lambda c: one(c, read, {"key": key})))
+
+    async def patch(request: Request) -> Response:
+        key = int(request.path_params["key"])
+        body = await request.body()
+
+        def work(connection: Connection) -> dict[str, Any]:
+            one(connection, lock, {"key": key})
+            row = one(connection, change, msgspec.json.decode(body) | {"key": key})
+            tell(connection, row)
+            return row
+
+        return answer(200, await transact(work))
+
+    return Starlette(
+        routes=[
+            Route("/api/systemagents/", post, methods=["POST"]),
+            Route("/api/systemagents/{key}/", get),
+            Route("/api/systemagents/{key}/", patch, methods=["PATCH"]),
+        ],
+    )
+
+
+async def _serve(app: ASGIApp) -> None:
+    stop = asyncio.Event()
+    listener = Listener("127.0.0.1", 0)
+    server = Server(app, listener)
+    with stop_on_signals(stop):
+        await server.start()
+        # As `sluice serve` says it.
+        print(json.dumps({"event": "ready", "http": listener.url(), "admin": ""}), flush=True)
+        await stop.wait()
+        await server.stop()
+
+
+def main() -> None:
+    """Serve the baseline that the argument names, as a service is served, until SIGTERM."""
+    uvloop.run(_serve(echo() if sys.argv[1] == "echo" else handwritten()))
+
+
+if __name__ == "__main__":
+    main()
