@@ -17,7 +17,7 @@ from sluice_core.database.provision import create_database
 from sluice_embedded import Nats, Postgres
 from tests.integration.platforms import Serve
 
-__all__ = ["Baseline", "Platform", "started"]
+__all__ = ["Baseline", "Platform", "end_properly", "started"]
 
 
 class Baseline(Serve):
@@ -91,12 +91,16 @@ class Platform:
 @contextmanager
 def started() -> Iterator[Platform]:
     """Run the servers in a folder that is removed at the end."""
-    # So that all that was started ends with us.
-    signal.signal(signal.SIGTERM, _leave)
+    end_properly()
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
         folder = Path(name)
         with Postgres(folder / "postgres") as postgres, Nats(folder / "nats") as nats:
             yield Platform(folder, postgres, nats)
+
+
+def end_properly() -> None:
+    """Let SIGTERM unwind the stack, so that all that was started ends with us."""
+    signal.signal(signal.SIGTERM, _leave)
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:
