@@ -102,7 +102,7 @@ class Outcome:
     created: bool
 
 
-def read_beat(data: Mapping[str, Any], zone: tzinfo, sender: Identity | None = None) -> Beat:
+def read_beat(data: Mapping[str, Any], zone: tzinfo) -> Beat:
     """Validate a heartbeat.
 
     Raises
@@ -127,7 +127,7 @@ def read_beat(data: Mapping[str, Any], zone: tzinfo, sender: Identity | None = N
                 errors[key] = list(exc.args)
     if errors:
         raise Invalid(errors)
-    return Beat(name, said, sender=sender)
+    return Beat(name, said)
 
 
 def apply(row: Row, said: Mapping[str, Any]) -> Row:
