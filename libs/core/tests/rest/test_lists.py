@@ -6,10 +6,13 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
+from sqlalchemy import Connection, event
 
+from sluice_core.rest.store import ResourceStore
 from sluice_core.testing import eventually
 
 from .conftest import World
+from .widgets import JOURNAL
 from .wire import Caller
 
 MANY = (
@@ -23,6 +26,14 @@ ENTRIES = (
     "INSERT INTO journal (timestamp, message)"
     " SELECT timestamptz '2026-01-01 00:00:00Z' + (i % 7) * interval '1 s', 'm' || i"
     " FROM generate_series(1, :count) i"
+)
+
+
+# As the client sees it, each message has a million characters; compressed, as PostgreSQL keeps it, a few thousand.
+LONG = (
+    "INSERT INTO journal (timestamp, message)"
+    " SELECT timestamptz '2026-01-01 00:00:00Z' + i * interval '1 s',"
+    " CASE WHEN i % 4 = 0 THEN 'short' ELSE repeat('m', 1000000) END FROM generate_series(1, :count) i"
 )
 
 
@@ -167,6 +178,48 @@ def test_a_slow_reader_holds_no_connection(world: World) -> None:
     assert set(held) == {0}
 
 
+def test_a_reader_of_megabytes_in_each_row_holds_one_or_two_of_them(world: World) -> None:
+    world.sql(LONG, count=16)
+    held: list[int] = []
+
+    async def look(number: int, chunk: bytes) -> None:
+        held.append(len(chunk))
+
+    rows = world.api.get("/api/journal/", on_chunk=look).json()
+    assert [len(row["message"]) for row in rows] == ([5] + [1_000_000] * 3) * 4
+    assert [row["id"] for row in rows] == stored(world, "journal")[::-1]
+    assert max(held) < 1_100_000
+
+
+@pytest.mark.parametrize("field", ["payload", "metadata", "options", "description"])
+def test_values_of_any_length_come_whole_in_lists(world: World, field: str) -> None:
+    value = "x" * 100_000 if field == "description" else {"a": ["x" * 100_000], "b": None}
+    whole = world.widget(**{field: value})
+    short = world.widget()
+    assert whole[field] == value
+    assert world.api.get("/api/widgets/").json() == [whole, short]
+    assert world.api.get("/api/widgets/?limit=5").json()["results"] == [whole, short]
+
+
+def test_a_row_that_vanishes_before_its_long_value_is_read_is_left_out(world: World) -> None:
+    world.sql(LONG, count=3)
+    first, second, third = stored(world, "journal")
+    store = ResourceStore(JOURNAL)
+
+    def page(connection: Connection, most_bytes: int, *doomed: int) -> list[int]:
+        def delete(*_: Any) -> None:
+            world.sql("DELETE FROM journal WHERE id = ANY(:doomed)", doomed=list(doomed))
+
+        event.listen(connection, "after_cursor_execute", delete, once=True)
+        found = store.page(connection, [], 10, most_bytes)
+        assert not found.more
+        assert all(row["message"] for row in found.rows)
+        return ids(found.rows)
+
+    assert world.database.read(lambda connection: page(connection, 10_000_000, second)) == [third, first]
+    assert world.database.read(lambda connection: page(connection, 1, third)) == [first]
+
+
 def test_a_list_that_fails_in_the_middle_is_cut_off_and_never_closed(world: World) -> None:
     world.sql(MANY, part=world.part(), count=2500)
 
@@ -283,6 +336,15 @@ def test_pages_keep_filters_and_other_parameters(world: World) -> None:
 def test_pages_in_a_format_lead_to_pages_that_can_be_read(world: World, format_: str) -> None:
     rows = [world.widget() for _ in range(3)]
     assert pages(world.api, f"/api/widgets{'/' if format_[0] == '?' else ''}{format_}") == rows
+
+
+def test_a_page_of_megabytes_in_each_row_is_short_and_leads_on(world: World) -> None:
+    world.sql(LONG, count=40)
+    page = world.api.get("/api/journal/?limit=40").json()
+    assert 8 <= len(page["results"]) < 20
+    assert ids(pages(world.api, "/api/journal/?limit=40")) == stored(world, "journal")[::-1]
+    back = world.api.get(page_of(world.api.get(page_of(page["next"])).json()["previous"])).json()
+    assert back["results"] == page["results"][-len(back["results"]) :]
 
 
 def test_a_log_is_counted_only_when_asked(world: World) -> None:

@@ -15,13 +15,17 @@ from sluice_core.database import Database
 from sluice_core.rest.errors import Invalid
 from sluice_core.rest.fields import FieldError, Integer
 from sluice_core.rest.resource import Resource, Row
-from sluice_core.rest.store import ResourceStore
+from sluice_core.rest.store import Page, ResourceStore
 
 __all__ = ["Listing"]
 
-# Rows of one page of a complete list. Small enough that a reader who never drains its socket holds some 100 kB.
+# Rows of one page of a complete list, and bytes of their long values. Small enough that a reader who never drains its
+# socket holds some 100 kB, and no more than one row beside that where each has megabytes.
 PAGE = 500
+PAGE_BYTES = 256 * 1024
+# The same of a page by `?limit=`.
 MOST = 10_000
+MOST_BYTES = 8 * 2**20
 LIMIT = Integer("limit", minimum=1, maximum=MOST)
 
 Where = list[ColumnElement[bool]]
@@ -79,9 +83,9 @@ class Listing:
         """Return what a list starts with; blocks."""
 
         def work(connection: Connection) -> Piece:
-            rows = self._store.page(connection, where, PAGE)
-            bounded = [*where, self._store.up_to_newest(connection)] if len(rows) == PAGE else where
-            return self._piece(b"[", bounded, rows)
+            page = self._store.page(connection, where, PAGE, PAGE_BYTES)
+            bounded = [*where, self._store.up_to_newest(connection)] if page.more else where
+            return self._piece(b"[", bounded, page)
 
         return self._database.read(work)
 
@@ -124,13 +128,12 @@ class Listing:
         backwards, position = self._read_cursor(query.get("cursor", ""))
         counted = self.resource.count or query.get("count", "").lower() == "true"
 
-        def work(connection: Connection) -> tuple[int | None, list[Row]]:
+        def work(connection: Connection) -> tuple[int | None, Page]:
             count = self._store.count(connection, where) if counted else None
-            rows = self._store.page(connection, where, limit + 1, after=position, backwards=backwards)
-            return count, rows
+            page = self._store.page(connection, where, limit, MOST_BYTES, after=position, backwards=backwards)
+            return count, page
 
-        count, rows = self._database.read(work)
-        more, rows = len(rows) > limit, rows[:limit]
+        count, (rows, more) = self._database.read(work)
         if backwards:
             rows.reverse()
         after = self._cursor(query, "n", rows[-1]) if rows and (more or backwards) else None
@@ -138,12 +141,15 @@ class Listing:
         return {"count": count, "results": rows}, after, before
 
     def _next(self, where: Where, position: list[Any]) -> Piece:
-        rows = self._database.read(lambda connection: self._store.page(connection, where, PAGE, after=position))
-        return self._piece(b"," if rows else b"", where, rows)
+        def work(connection: Connection) -> Page:
+            return self._store.page(connection, where, PAGE, PAGE_BYTES, after=position)
 
-    def _piece(self, opening: bytes, where: Where, rows: list[Row]) -> Piece:
-        text = opening + msgspec.json.encode(rows)[1:-1]
-        return Piece(text, (where, self._position(rows[-1])) if len(rows) == PAGE else None)
+        page = self._database.read(work)
+        return self._piece(b"," if page.rows else b"", where, page)
+
+    def _piece(self, opening: bytes, where: Where, page: Page) -> Piece:
+        text = opening + msgspec.json.encode(page.rows)[1:-1]
+        return Piece(text, (where, self._position(page.rows[-1])) if page.more else None)
 
     def _position(self, row: Row) -> list[Any]:
         return [row[field.name] for field, _ in self.resource.sorting]

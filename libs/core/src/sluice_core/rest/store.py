@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -11,25 +11,37 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    case,
     delete,
     func,
     insert,
     literal_column,
+    null,
     or_,
     select,
     tuple_,
     update,
 )
+from sqlalchemy import Text as SqlText
 from sqlalchemy import literal as sql_literal
 
-from sluice_core.rest.fields import DateTime, ForeignKey, whole_minutes
+from sluice_core.rest.fields import DateTime, Field, ForeignKey, Json, Text, whole_minutes
 from sluice_core.rest.resource import Resource, Row
 
-__all__ = ["ResourceStore"]
+__all__ = ["Page", "ResourceStore"]
 
 Errors = dict[str, list[str]]
 # By then the last country had given up local mean time.
 WHOLE_OFFSETS = 1973
+# Bytes of a value that a page holds in any case. What is longer is counted first, as it may have megabytes.
+SHORT = 1000
+
+
+class Page(NamedTuple):
+    """Rows in a resource's order, and whether more come after them."""
+
+    rows: list[Row]
+    more: bool
 
 
 class ResourceStore:
@@ -53,6 +65,17 @@ class ResourceStore:
         self._moments = tuple(each.name for each in resource.fields if isinstance(each, DateTime))
         self._auto = {each.column: each.auto for each in resource.fields if each.auto}
         self.slugs = {each.column: each for each in resource.fields if isinstance(each, ForeignKey) and each.slug}
+        long = {each.name: table.c[each.column] for each in resource.fields if _unbounded(each)}
+        self._long = tuple(long)
+        self._sized = [
+            case((_is_long(long[column.name]), null()), else_=long[column.name]).label(column.name)
+            if column.name in long
+            else column
+            for column in self._columns
+        ]
+        lengths = (case((_is_long(each), func.octet_length(each.cast(SqlText))), else_=0) for each in long.values())
+        self._sized.append(sum(lengths, start=sql_literal(0)).label("_bytes"))
+        self._whole = select(self._key, *long.values()).where(self._key.in_(bindparam("_keys", expanding=True)))
         self._get = select(*self._columns).where(self._key == bindparam("_key"))
         self._lock = self._get.with_for_update(of=table)
         self._delete = delete(table).where(self._key == bindparam("_key")).returning(*self._columns)
@@ -91,10 +114,11 @@ class ResourceStore:
         connection: Connection,
         where: Sequence[ColumnElement[bool]],
         limit: int,
+        most_bytes: int,
         *,
         after: Sequence[Any] | None = None,
         backwards: bool = False,
-    ) -> list[Row]:
+    ) -> Page:
         """Return rows in the resource's order.
 
         Parameters
@@ -103,17 +127,41 @@ class ResourceStore:
             Conditions.
         limit
             How many at the most.
+        most_bytes
+            Of long values, such as messages of megabytes; the row with which there are so many is the last one.
         after
             Values of the order's fields; rows beyond them.
         backwards
             Go against the order: the rows nearest to ``after`` on its other side, nearest first.
         """
         order = [(self.resource.table.c[each.column], down != backwards) for each, down in self.resource.sorting]
-        statement = select(*self._columns).where(*where)
+        statement = select(*self._sized).where(*where)
         if after is not None:
             statement = statement.where(_beyond(order, after))
         statement = statement.order_by(*(column.desc() if down else column.asc() for column, down in order))
-        return [self._row(values) for values in connection.execute(statement.limit(limit))]
+        # One more, to see whether there is one.
+        found = connection.execute(statement.limit(limit + 1)).all()
+        rows: list[Row] = []
+        incomplete: dict[Any, Row] = {}
+        size = 0
+        for values in found[:limit]:
+            row = self._row(values)
+            rows.append(row)
+            if length := values[-1]:
+                incomplete[row[self.resource.key]] = row
+                size += length
+                if size >= most_bytes:
+                    break
+        more = len(found) > len(rows)
+        if incomplete:
+            for key, *long in connection.execute(self._whole, {"_keys": list(incomplete)}):
+                incomplete.pop(key).update(zip(self._long, long, strict=True))
+            if incomplete:
+                # Deleted meanwhile, so it is no part of the list.
+                rows = [row for row in rows if row[self.resource.key] not in incomplete]
+                if more and not rows:
+                    return self.page(connection, where, limit, most_bytes, after=after, backwards=backwards)
+        return Page(rows, more)
 
     def up_to_newest(self, connection: Connection) -> ColumnElement[bool]:
         """Return the condition that leaves out rows with a key beyond the newest one of now."""
@@ -192,7 +240,8 @@ class ResourceStore:
         return None if row is None else self._row(row)
 
     def _row(self, values: Sequence[Any]) -> Row:
-        row = dict(zip(self.names, values, strict=True))
+        # What comes after the fields is no part of the row.
+        row = dict(zip(self.names, values, strict=False))
         for name in self._moments:
             if row[name] is not None and row[name].year < WHOLE_OFFSETS:
                 row[name] = whole_minutes(row[name])
@@ -228,6 +277,18 @@ class ResourceStore:
             return None
         statement = update(self.resource.table).where(self._key == bindparam("_key"))
         return statement.values(values).returning(*self._columns)
+
+
+def _unbounded(field: Field) -> bool:
+    """Whether a single value may be as long as a request body."""
+    return isinstance(field, Json) or (isinstance(field, Text) and field.max_length is None)
+
+
+def _is_long(column: ColumnElement[Any]) -> ColumnElement[bool]:
+    if isinstance(column.type, SqlText):
+        return func.octet_length(column) > SHORT
+    # As stored, which costs no look at the value; what is compressed can become a hundred times as long.
+    return or_(func.pg_column_size(column) > SHORT, func.pg_column_compression(column).is_not(None))
 
 
 def _beyond(order: Sequence[tuple[ColumnElement[Any], bool]], values: Sequence[Any]) -> ColumnElement[bool]:
