@@ -286,10 +286,7 @@ class Door:
         if "limit" in query or "offset" in query or wanted == "html":
             # A person gets a page with links, never a million rows.
             query.setdefault("limit", "100")
-            page, after, before = await self._database.run(listing.limited, query, where)
-            links = [each and f"{request.url(rows.resource.path)}?{each}" for each in (after, before)]
-            content = {"count": page["count"], "next": links[0], "previous": links[1], "results": page["results"]}
-            return Reply(200, content)
+            return Reply(200, await self._database.run(listing.limited, query, where, request.url(rows.resource.path)))
         first = await self._database.run(listing.first, where)
         if first.following is None:
             return Reply(200, first.text + b"]")

@@ -106,13 +106,15 @@ class Listing:
             yield piece.text
         yield b"]"
 
-    def limited(self, query: Mapping[str, str], where: Where) -> tuple[dict[str, Any], str | None, str | None]:
-        """Return one page of ``?limit=``; blocks.
+    def limited(self, query: Mapping[str, str], where: Where, url: str) -> bytes:
+        """Return one page of ``?limit=``, encoded; blocks.
 
-        Returns
-        -------
-        tuple
-            ``count`` and ``results``, and the query strings of the next and the previous page or None.
+        Parameters
+        ----------
+        query
+            With ``limit``, and whatever else the links to the other pages repeat.
+        url
+            Of the list.
 
         Raises
         ------
@@ -136,9 +138,10 @@ class Listing:
         count, (rows, more) = self._database.read(work)
         if backwards:
             rows.reverse()
-        after = self._cursor(query, "n", rows[-1]) if rows and (more or backwards) else None
-        before = self._cursor(query, "p", rows[0]) if rows and (more if backwards else position is not None) else None
-        return {"count": count, "results": rows}, after, before
+        onwards, back = (True, more) if backwards else (more, position is not None)
+        after = f"{url}?{self._cursor(query, 'n', rows[-1])}" if rows and onwards else None
+        before = f"{url}?{self._cursor(query, 'p', rows[0])}" if rows and back else None
+        return msgspec.json.encode({"count": count, "next": after, "previous": before, "results": rows})
 
     def _next(self, where: Where, position: list[Any]) -> Piece:
         def work(connection: Connection) -> Page:
