@@ -307,3 +307,14 @@ def test_the_date_time_string_has_no_backslashes_on_the_wire(world: World) -> No
 def test_typographic_quotes_are_not_escaped_on_the_wire(world: World) -> None:
     answer = world.api.post("/api/widgets/", json=world.body(crate="zzz"))
     assert answer.body == '{"crate":["“zzz” is not a valid UUID."]}'.encode()
+
+
+def test_json_that_grows_a_hundredfold_on_its_way_is_400(world: World) -> None:
+    for number in (1e308, 1e-308):
+        answer = world.api.post("/api/widgets/", json=world.body(payload=[number] * 60_000))
+        assert answer.status == 400
+        assert answer.json() == {
+            "payload": ["Ensure this field has no more than 16777216 characters, exponents written out."]
+        }
+    assert world.widget(payload=[1e308] * 50_000)["payload"] == [10**308] * 50_000
+    assert world.widget(payload={"text": "e+308, " * 100_000})["payload"]["text"].startswith("e+308, e+308")

@@ -37,6 +37,9 @@ LONG_NUMBER = "String value too large."
 SURROGATE = re.compile("[\ud800-\udfff]")
 # A NUL inside a JSON text, and not a backslash that happens to stand before `u0000`.
 JSON_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+# PostgreSQL writes exponents out, and so makes 300 characters of six: 4 MB of them would be an answer of 200 MB.
+EXPONENT = re.compile(r"[0-9]e[+-]([0-9]{2,3})(?![0-9])")
+LONGEST_JSON = 16 * 2**20
 
 
 class FieldError(Exception):
@@ -534,6 +537,8 @@ class Json(Field):
             errors.append("Null characters are not allowed.")
         if found := SURROGATE.search(text):
             errors.append(f"Surrogate characters are not allowed: U+{ord(found[0]):X}.")
+        if 50 * len(text) > LONGEST_JSON and len(text) + sum(map(int, EXPONENT.findall(text))) > LONGEST_JSON:
+            errors.append(f"Ensure this field has no more than {LONGEST_JSON} characters, exponents written out.")
         if errors:
             raise FieldError(*errors)
         return raw
