@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -255,6 +256,31 @@ async def test_a_database_that_goes_away_is_503_at_once_and_comes_back_by_itself
 
 async def _not_ready(process: Process) -> bool:
     return not (await process.service.health.ready()).ok
+
+
+async def test_a_database_that_hangs_holds_one_thread_however_often_readiness_is_asked(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service("demo", settings)
+    released = threading.Event()
+    looks: list[bool] = []
+
+    def hang() -> None:
+        looks.append(True)
+        released.wait(10)
+
+    monkeypatch.setattr(service.database, "check", hang)
+    monkeypatch.setattr(service.health, "_timeout", 0.05)
+    monkeypatch.setattr(service.health, "_max_age", 0)
+    for _ in range(5):
+        assert not (await service.health.ready()).checks["database"].ok
+    assert len(looks) == 1
+    released.set()
+
+    async def is_well() -> bool:
+        return (await service.health.ready()).checks["database"].ok
+
+    await eventually_async(is_well)
 
 
 async def test_what_wire_starts_is_supervised_and_ended(settings: Settings, package: str) -> None:

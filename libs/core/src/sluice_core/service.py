@@ -78,6 +78,7 @@ class Service:
         self.metrics = Metrics()
         self.draining = asyncio.Event()
         self._started = False
+        self._looking: asyncio.Task[None] | None = None
         self.health.add("start", lambda: (self._started, "" if self._started else "starting"))
         self.health.add("database", self._check_database)
         self.health.add("bus", self.bus.check)
@@ -149,7 +150,12 @@ class Service:
 
     async def _check_database(self) -> tuple[bool, str]:
         # Not in the threads of the database: a busy service would wait behind its own requests and call itself unready.
-        await asyncio.to_thread(self.database.check)
+        # And one look at a time: while PostgreSQL hangs, each holds one of the few threads that all services share.
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(asyncio.to_thread(self.database.check))
+            # What nobody waited for long enough to see.
+            self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(self._looking)
         return True, ""
 
     def _check_keyring(self) -> tuple[bool, str]:
