@@ -101,7 +101,9 @@ class Projection:
                 continue
             delays.reset()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._period)
+                # Not wait_for, which can lose a cancellation that comes together with the event.
+                async with asyncio.timeout(self._period):
+                    await self._wake.wait()
 
     async def _reconcile(self) -> None:
         # What is in a bucket was committed before. Looked at in this order, nothing that another replica adds
