@@ -287,7 +287,7 @@ class Door:
             # A person gets a page with links, never a million rows.
             query.setdefault("limit", "100")
             return Reply(200, await self._database.run(listing.limited, query, where, request.url(rows.resource.path)))
-        first = await self._database.run(listing.first, where)
+        first = await listing.first(where)
         if first.following is None:
             return Reply(200, first.text + b"]")
         return Reply(200, listing.chain(first))

@@ -1,8 +1,9 @@
 """Lists: all rows as a chain of key-ordered pages, or one page with cursors (contract 2.2, decision 7)."""
 
+import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime, tzinfo
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -26,6 +27,9 @@ PAGE_BYTES = 256 * 1024
 # The same of a page by `?limit=`.
 MOST = 10_000
 MOST_BYTES = 8 * 2**20
+# Pages of complete lists that are read at the same time: who writes must not stand in line behind all the readers that
+# come at once.
+AT_ONCE = 2
 LIMIT = Integer("limit", minimum=1, maximum=MOST)
 
 Where = list[ColumnElement[bool]]
@@ -55,6 +59,7 @@ class Listing:
         self._store = store
         self._database = database
         self._zone = zone
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     def where(self, query: Mapping[str, str]) -> Where:
         """Turn query parameters into conditions; unknown ones and empty ones are ignored.
@@ -79,15 +84,9 @@ class Listing:
             raise Invalid(errors)
         return conditions
 
-    def first(self, where: Where) -> Piece:
-        """Return what a list starts with; blocks."""
-
-        def work(connection: Connection) -> Piece:
-            page = self._store.page(connection, where, PAGE, PAGE_BYTES)
-            bounded = [*where, self._store.up_to_newest(connection)] if page.more else where
-            return self._piece(b"[", bounded, page)
-
-        return self._database.read(work)
+    async def first(self, where: Where) -> Piece:
+        """Return what a list starts with."""
+        return await self._read(self._first, where)
 
     async def chain(self, piece: Piece) -> AsyncIterator[bytes]:
         """Yield a JSON array piece by piece, each page read by itself.
@@ -102,7 +101,7 @@ class Listing:
         """
         yield piece.text
         while piece.following is not None:
-            piece = await self._database.run(self._next, *piece.following)
+            piece = await self._read(self._next, *piece.following)
             yield piece.text
         yield b"]"
 
@@ -142,6 +141,18 @@ class Listing:
         after = f"{url}?{self._cursor(query, 'n', rows[-1])}" if rows and onwards else None
         before = f"{url}?{self._cursor(query, 'p', rows[0])}" if rows and back else None
         return msgspec.json.encode({"count": count, "next": after, "previous": before, "results": rows})
+
+    async def _read(self, read: Callable[..., Piece], *args: Any) -> Piece:
+        async with self._turns:
+            return await self._database.run(read, *args)
+
+    def _first(self, where: Where) -> Piece:
+        def work(connection: Connection) -> Piece:
+            page = self._store.page(connection, where, PAGE, PAGE_BYTES)
+            bounded = [*where, self._store.up_to_newest(connection)] if page.more else where
+            return self._piece(b"[", bounded, page)
+
+        return self._database.read(work)
 
     def _next(self, where: Where, position: list[Any]) -> Piece:
         def work(connection: Connection) -> Page:
