@@ -143,6 +143,7 @@ async def test_an_old_key_goes_once_nothing_needs_it(make: Make) -> None:
             return kid(await registry.token()) == rotation.kid
 
         await eventually_async(signs)
+        await eventually_async(lambda: registry.keyring.key(kid(before)) and registry.keyring.key(rotation.kid))
         # Its last token has expired, and yet another replica might still sign with it.
         await registry.sql(f"UPDATE token SET expires_at = now() - interval '1 hour' WHERE kid = '{kid(before)}'")
         await registry.issuer.tidy()
