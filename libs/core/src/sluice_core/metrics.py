@@ -12,10 +12,11 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 if TYPE_CHECKING:
+    from sluice_core.audit import Trail
     from sluice_core.bus import Bus
     from sluice_core.outbox import Relay
 
-__all__ = ["BusMetrics", "LabelledRegistries", "Metrics", "RouteMetrics"]
+__all__ = ["AuditMetrics", "BusMetrics", "LabelledRegistries", "Metrics", "RouteMetrics"]
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BOUNDS = tuple(map(floatToGoString, (*BUCKETS, inf)))
@@ -157,6 +158,18 @@ class BusMetrics(Collector):
             failed.add_metric((name,), state.failed)
             parked.add_metric((name,), state.parked)
         yield from (waiting, handled, failed, parked)
+
+
+class AuditMetrics(Collector):
+    """What became of the audit records of a service."""
+
+    def __init__(self, trail: "Trail") -> None:
+        self._trail = trail
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the families, read from the trail now."""
+        yield GaugeMetricFamily("sluice_audit_waiting", "Audit records not stored yet.", self._trail.waiting)
+        yield CounterMetricFamily("sluice_audit_dropped", "Audit records thrown away.", self._trail.dropped)
 
 
 class LabelledRegistries(Collector):

@@ -14,13 +14,14 @@ from fastapi import APIRouter, FastAPI
 from starlette.routing import Route
 
 from sluice_core import errors
+from sluice_core.audit import Trail
 from sluice_core.auth import Authenticator, Keyring
 from sluice_core.auth.passwords import AskedPasswords, RegistryPasswords
 from sluice_core.bus import Bucket, Bus, Stream
 from sluice_core.database import Database, DatabaseAway, require_current
 from sluice_core.health import Health
 from sluice_core.http import BODY_LIMIT, BasePath, BodyLimit, Envelope
-from sluice_core.metrics import BusMetrics, Metrics
+from sluice_core.metrics import AuditMetrics, BusMetrics, Metrics
 from sluice_core.openapi import document
 from sluice_core.rest import Door, Endpoint, Resource
 from sluice_core.settings import ServiceSettings
@@ -50,6 +51,8 @@ class Service:
     ----------
     database, bus, auth, supervisor, health, metrics
         The rooms of `sluice_core`, one of each.
+    trail
+        Takes audit records.
     zone
         The server zone of date-times.
     draining
@@ -69,6 +72,7 @@ class Service:
             application_name=f"sluice-{name}",
         )
         self.bus = Bus(shared.nats_url.get_secret_value(), name=f"sluice-{name}", keeps=keeps)
+        self.trail = Trail(self.bus, name)
         self.keyring = Keyring()
         self.auth = Authenticator(self.keyring)
         self._registry = RegistryPasswords(shared.peer("registry"))
@@ -87,6 +91,7 @@ class Service:
         self.metrics.gauge("sluice_db_pool_size", "Database connections allowed.", lambda: settings.pool_size)
         self.metrics.gauge("sluice_db_pool_in_use", "Database connections in use.", lambda: self.database.in_use)
         self.metrics.registry.register(BusMetrics(self.bus))
+        self.metrics.registry.register(AuditMetrics(self.trail))
 
     def drain(self) -> None:
         """Begin to stop: readiness turns red, endless answers end."""
@@ -117,6 +122,7 @@ class Service:
             await self._require_current(package)
             self.supervisor.spawn("database", self.database.watch)
             await self.bus.open()
+            self.supervisor.spawn("audit", partial(self.trail.run, self.supervisor.stopping), graceful=True)
             for bucket, feed in self.keyring.feeds.items():
                 on_ready = partial(self.keyring.mark_read, bucket)
                 self.supervisor.spawn(f"watch {bucket}", partial(self.bus.watch, bucket, feed, on_ready))
@@ -241,7 +247,14 @@ def build(
     )
     if shared.base_path:
         app.add_middleware(BasePath, prefix=shared.base_path)
-    app.add_middleware(Envelope, metrics=service.metrics, service=service.name, public_url=shared.public_url)
+    app.add_middleware(
+        Envelope,
+        metrics=service.metrics,
+        service=service.name,
+        public_url=shared.public_url,
+        trail=service.trail,
+        trusted=shared.trusted_proxies,
+    )
     for path, methods in _routes(resources, endpoints, routers):
         service.metrics.declare(path, methods)
     app.openapi = lambda: document(app, resources, endpoints)  # type: ignore[method-assign]

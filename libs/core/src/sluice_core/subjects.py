@@ -11,7 +11,17 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import NamedTuple
 
-__all__ = ["ABSENT", "HeartbeatIn", "agents_heartbeat", "agents_state", "dlq", "from_token", "heartbeat_in", "token"]
+__all__ = [
+    "ABSENT",
+    "HeartbeatIn",
+    "agents_heartbeat",
+    "agents_state",
+    "audit",
+    "dlq",
+    "from_token",
+    "heartbeat_in",
+    "token",
+]
 
 ABSENT = "_"
 """Token of a name that is absent."""
@@ -84,6 +94,11 @@ def agents_state(namespace: str | None, name: str) -> str:
 def agents_heartbeat(namespace: str | None, name: str) -> str:
     """Subject of an accepted heartbeat; an empty namespace is an absent one."""
     return f"agents.heartbeat.{token(namespace or None)}.{token(name)}"
+
+
+def audit(service: str) -> str:
+    """Subject of the audit records of a service."""
+    return f"audit.{token(service)}"
 
 
 def dlq(subject: str) -> str:

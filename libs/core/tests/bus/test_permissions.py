@@ -11,6 +11,7 @@ from nats.aio.client import Client
 
 from sluice_core.bus import (
     AGENTS,
+    AUDIT,
     DLQ,
     HEARTBEATS,
     KEYS,
@@ -30,7 +31,7 @@ from sluice_core.testing import NatsServer, StartNats, eventually_async
 
 USERS = [*SERVICES, PROGRAMS, ADMIN]
 OTHERS = [name for name in SERVICES if name != "registry"]
-STREAMS, BUCKETS = (AGENTS, HEARTBEATS, DLQ), (KEYS, TOKENS, REVOKED)
+STREAMS, BUCKETS = (AGENTS, HEARTBEATS, AUDIT, DLQ), (KEYS, TOKENS, REVOKED)
 ALL: list[Stream | Bucket] = [*STREAMS, *BUCKETS]
 # Quotes, escapes, what looks like a variable, a number or the end of the block; a URL must carry it too.
 NASTY = 'a"b\\c $PWD }#@:/?% é \t\n1k'
@@ -122,7 +123,7 @@ async def test_the_registry_can_do_its_work(open_as: OpenAs) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-async def test_every_service_follows_the_buckets_and_parks(open_as: OpenAs, name: str) -> None:
+async def test_every_service_follows_the_buckets_parks_and_leaves_its_records(open_as: OpenAs, name: str) -> None:
     registry, bus = await open_as("registry"), await open_as(name)
     seen: dict[str, bytes | None] = {}
     ready = asyncio.Event()
@@ -132,6 +133,7 @@ async def test_every_service_follows_the_buckets_and_parks(open_as: OpenAs, name
     await eventually_async(lambda: seen == {"k": b"1"})
     watching.cancel()
     await bus.publish_stored("dlq.a", b"", msg_id="1")
+    await bus.publish_stored(f"audit.{name}", b"", msg_id="1")
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -145,7 +147,7 @@ async def test_another_service_cannot_write_keys_or_speak_for_the_registry(open_
             await bus.put(bucket.name, "k", b"forged")
         with pytest.raises(StreamRefused, match="not permitted"):
             await bus.delete(bucket.name, "k")
-    for subject in ("agents.state._.a", "agents.heartbeat._.a"):
+    for subject in ("agents.state._.a", "agents.heartbeat._.a", "audit.registry", "audit.other"):
         with pytest.raises(StreamRefused, match="not permitted"):
             await bus.publish_stored(subject, b"", msg_id="1")
     assert await contents(registry) == before
@@ -192,10 +194,12 @@ async def test_a_program_can_send_what_services_take_from_outside_and_gets_its_a
     await client.publish("agents.in.heartbeat.x.y", b"1")
     ack = await client.jetstream().publish("agents.in.heartbeat.x.z", b"2")
     assert (ack.stream, ack.seq) == ("HEARTBEATS", 2)
-    assert await contents(registry) == {"AGENTS": 0, "HEARTBEATS": 2, "DLQ": 0, **no_keys()}
+    assert await contents(registry) == {"AGENTS": 0, "HEARTBEATS": 2, "AUDIT": 0, "DLQ": 0, **no_keys()}
 
 
-@pytest.mark.parametrize("subject", ["agents.state._.a", "agents.heartbeat._.a", "dlq.x", "$KV.keys.k", "a.b.in.c"])
+@pytest.mark.parametrize(
+    "subject", ["agents.state._.a", "agents.heartbeat._.a", "dlq.x", "audit.logs", "$KV.keys.k", "a.b.in.c"]
+)
 async def test_a_program_can_send_nothing_else(open_as: OpenAs, connect: Connect, subject: str) -> None:
     registry, client = await open_as("registry"), await connect(PROGRAMS)
     heard = []
@@ -220,7 +224,7 @@ async def test_a_program_cannot_have_the_server_write_for_it(open_as: OpenAs, co
     await client.publish("agents.in.heartbeat.x.y", b"1", reply=reply)
     await client.flush()
     await eventually_async(lambda: arrived(registry))
-    assert await contents(registry) == {"AGENTS": 0, "HEARTBEATS": 1, "DLQ": 0, **no_keys(), "KV_keys": 1}
+    assert await contents(registry) == {"AGENTS": 0, "HEARTBEATS": 1, "AUDIT": 0, "DLQ": 0, **no_keys(), "KV_keys": 1}
 
 
 async def arrived(bus: Bus) -> bool:

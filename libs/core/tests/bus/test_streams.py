@@ -7,6 +7,7 @@ import pytest
 
 from sluice_core.bus import (
     AGENTS,
+    AUDIT,
     DLQ,
     HEARTBEATS,
     KEYS,
@@ -27,9 +28,9 @@ STREAM = Stream(name="S", subjects=("s.>",), max_bytes=1_000_000, max_age=3600.0
 async def test_what_the_platform_declares_can_be_made_and_made_again(open_bus: OpenBus) -> None:
     bus = await open_bus()
     for _ in range(2):
-        await bus.ensure([AGENTS, HEARTBEATS, DLQ], [KEYS, TOKENS, REVOKED])
+        await bus.ensure([AGENTS, HEARTBEATS, AUDIT, DLQ], [KEYS, TOKENS, REVOKED])
     session = await bus.session()
-    for declared in (AGENTS, HEARTBEATS, DLQ, KEYS, TOKENS, REVOKED):
+    for declared in (AGENTS, HEARTBEATS, AUDIT, DLQ, KEYS, TOKENS, REVOKED):
         wanted = declared.config()
         found = (await session.api(f"STREAM.INFO.{wanted['name']}"))["config"]
         assert {key: found.get(key) or None for key in wanted} == {key: value or None for key, value in wanted.items()}

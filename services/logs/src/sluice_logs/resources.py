@@ -25,6 +25,7 @@ LOGS = Resource(
     key="id",
     create=Scope.LOGS_WRITE,
     create_open=True,
+    create_audited=False,
     write=Scope.LOGS_ADMIN,
     fields=(
         Integer("id", bits=64, read_only=True),

@@ -8,18 +8,20 @@ from functools import partial
 from fastapi import FastAPI
 
 from sluice_core.auth.passwords import AskedPasswords
-from sluice_core.bus import AGENTS, DLQ, HEARTBEATS, KEYS, REVOKED, TOKENS, Consumer, consume, keep_room
+from sluice_core.bus import AGENTS, AUDIT, DLQ, HEARTBEATS, KEYS, REVOKED, TOKENS, Consumer, consume, keep_room
 from sluice_core.database import DatabaseAway
 from sluice_core.outbox import Relay
 from sluice_core.service import Service, build
 from sluice_registry import tables
-from sluice_registry.consumer import HeartbeatConsumer
+from sluice_registry.consumer import AuditConsumer, HeartbeatConsumer
 from sluice_registry.events import AgentEvents
+from sluice_registry.handlers import audit as audit_door
 from sluice_registry.handlers import counters, heartbeat, index, login, mcp, memory, oauth, schema, tokens
 from sluice_registry.handlers import namespaces as namespace_doors
 from sluice_registry.handlers import users as user_doors
 from sluice_registry.handlers.mcp_socket import McpSockets
 from sluice_registry.resources import SYSTEMAGENTS, WORKERS
+from sluice_registry.service.audit import Audit
 from sluice_registry.service.counters import Counters
 from sluice_registry.service.hashes import Hashes
 from sluice_registry.service.heartbeats import Heartbeats
@@ -35,6 +37,8 @@ from sluice_registry.settings import Settings
 __all__ = ["create_app"]
 
 BEATS = Consumer(stream=HEARTBEATS.name, durable="registry")
+# Consumers of one process are told apart by their names.
+RECORDS = Consumer(stream=AUDIT.name, durable="registry-audit")
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -46,7 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         Read from the environment when absent.
     """
     settings = settings or Settings()
-    service = Service("registry", settings, keeps=(AGENTS, HEARTBEATS, DLQ, KEYS, TOKENS, REVOKED))
+    service = Service("registry", settings, keeps=(AGENTS, HEARTBEATS, AUDIT, DLQ, KEYS, TOKENS, REVOKED))
     relay = Relay(service.database, service.bus, tables.outbox)
     service.metrics.outbox(relay)
     events = AgentEvents(relay.wake, service.bus.publish)
@@ -81,6 +85,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         idle=settings.mcp_idle,
         rate=settings.mcp_rate,
     )
+    audit = Audit(service.database, retention=settings.audit_retention)
+    records = AuditConsumer(audit)
     dialogues = Memory(service.database, retention=settings.ai_memory_retention)
 
     @asynccontextmanager
@@ -94,8 +100,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         tasks.spawn("heartbeats", heartbeats.run)
         tasks.spawn("sweep", partial(heartbeats.sweep_regularly, settings.sweep_every))
         tasks.spawn("retention of dialogues", dialogues.forget_regularly)
+        tasks.spawn("retention of audit records", audit.forget_regularly)
+        tasks.spawn("room for audit records", partial(keep_room, service.bus, AUDIT))
         work = partial(consume, service.bus, BEATS, beats.handle, tasks.stopping, outage=(DatabaseAway,))
         tasks.spawn("heartbeats from the bus", work, graceful=True)
+        keep = partial(consume, service.bus, RECORDS, records.handle, tasks.stopping, outage=(DatabaseAway,))
+        tasks.spawn("audit records from the bus", keep, graceful=True)
         yield
 
     return build(
@@ -115,6 +125,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             namespace_doors.router(namespaces),
             tokens.router(issuer, lifetime=settings.token_lifetime),
             user_doors.router(users),
+            audit_door.router(audit),
             login.router(logins, settings.shared.trusted_proxies),
             oauth.router(settings.auth0_domain),
             sockets.router(),

@@ -1,24 +1,25 @@
-"""``sluice agents`` and ``sluice token``."""
+"""``sluice agents``, ``sluice token`` and ``sluice audit``."""
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sluice_core.cli import Api, AsJson, Failure, console, print_json
+from sluice_core.cli import Api, AsJson, Failure, console, print_json, print_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["agents", "token"]
+__all__ = ["agents", "audit", "token"]
 
 REFRESH = 2.0
 COLOURS = {"OK": "green", "WARNING": "yellow", "ERROR": "red", "EXITED": "bright_black"}
 DEFAULT_ROLE = "agent"
 
 agents = typer.Typer(help="Agents and their last heartbeats.", invoke_without_command=True, no_args_is_help=False)
+audit = typer.Typer(help="Who did what.", invoke_without_command=True, no_args_is_help=False)
 token = typer.Typer(help="Tokens of programs and people.", no_args_is_help=True)
 
 
@@ -125,3 +126,72 @@ def create(
         f"Token of {made['subject']} ({may}), valid until {made['expires_at']}. It is shown this once:", markup=False
     )
     typer.echo(made["token"])
+
+
+@audit.callback()
+def list_records(
+    user: Annotated[str | None, typer.Option(help="Only what this user did.")] = None,
+    token_id: Annotated[
+        str | None, typer.Option("--token", help="Only what was done with the token or session of this id.")
+    ] = None,
+    service: Annotated[str | None, typer.Option(help="Only at this service.")] = None,
+    outcome: Annotated[str | None, typer.Option(help="Only done, refused, invalid or failed.")] = None,
+    since: Annotated[str | None, typer.Option(help="How far back, such as 10m or 2d; or a date-time.")] = None,
+    until: Annotated[str | None, typer.Option(help="Where to stop, in the same way.")] = None,
+    limit: Annotated[int, typer.Option(help="How many at most, the newest ones.", min=1, max=1000)] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Show who did what, the newest first."""
+    with Api.find() as api:
+        rows: list[dict[str, Any]] = api.get(
+            "/api/auth/audit/",
+            user=user,
+            token=token_id,
+            service=service,
+            outcome=outcome,
+            since=instant(since),
+            until=instant(until),
+            limit=limit,
+        )
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ["When", "Who", "Token", "From", "What", "Object", "Outcome"],
+        [
+            (
+                row["at"],
+                row["user"] or "?",
+                row["token_id"],
+                row["source"],
+                f"{row['service']}: {row['method']} {row['route']}" if row["action"] == "request" else row["action"],
+                row["key"],
+                row["outcome"] if row["status"] is None else f"{row['outcome']} ({row['status']})",
+            )
+            for row in rows
+        ],
+    )
+
+
+def instant(text: str | None) -> str | None:
+    """Turn an age such as ``10m`` into the instant of then; a date-time without a zone is one of this machine's.
+
+    Raises
+    ------
+    Failure
+        It is neither.
+    """
+    from sluice_core.settings import parse_duration
+
+    if text is None:
+        return None
+    try:
+        past = parse_duration(text)
+        assert isinstance(past, timedelta)
+        return (datetime.now(UTC) - past).isoformat()
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return datetime.fromisoformat(text).astimezone().isoformat()
+    except (ValueError, OverflowError):
+        raise Failure(f"{text!r} is neither an age, such as 10m or 2d, nor a date-time") from None

@@ -1,4 +1,4 @@
-"""Heartbeats of agents without HTTP, and those the bridge takes from a broker (contract 7.3; decision 9)."""
+"""Heartbeats of agents without HTTP or from a broker (contract 7.3; decision 9), and audit records of all services."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,12 +7,13 @@ from typing import Any
 
 import msgspec
 
-from sluice_core import subjects
+from sluice_core import audit, subjects
 from sluice_core.bus import Message, Poison, Rejected
 from sluice_core.rest import Invalid
+from sluice_registry.service.audit import Audit
 from sluice_registry.service.heartbeats import Beat, Heartbeats, read_beat
 
-__all__ = ["HeartbeatConsumer", "decode"]
+__all__ = ["AuditConsumer", "HeartbeatConsumer", "decode"]
 
 # How an agent begins that only a broker has heard of.
 NEW_FROM_BROKER = {"agent_type": "Unknown", "status": "UNKNOWN"}
@@ -80,3 +81,37 @@ class HeartbeatConsumer:
                 rejected.append((message, str(exc)))
         await self._heartbeats.announce(await self._heartbeats.record(beats))
         return rejected
+
+
+class AuditConsumer:
+    """Door from the stream of audit records; a batch is one transaction."""
+
+    def __init__(self, records: Audit) -> None:
+        self._records = records
+
+    async def handle(self, batch: Sequence[Message]) -> list[Rejected]:
+        """Store a batch; returns after the commit.
+
+        Returns
+        -------
+        list
+            What is no audit record.
+        """
+        rows: list[dict[str, Any]] = []
+        rejected: list[Rejected] = []
+        for message in batch:
+            try:
+                rows.append(_row(message))
+            except (ValueError, RecursionError):
+                # Without the decoder's words, which may quote what was sent.
+                rejected.append((message, "no audit record"))
+        await self._records.record(rows)
+        return rejected
+
+
+def _row(message: Message) -> dict[str, Any]:
+    event = msgspec.json.decode(message.data, type=audit.Event)
+    # NATS lets nobody else publish on a service's subject; what a record said of itself would prove nothing.
+    service = subjects.from_token(message.subject.removeprefix("audit."))
+    columns = msgspec.structs.asdict(event.data)
+    return {"id": event.id, "at": event.at, "service": service, "username": columns.pop("user"), **columns}

@@ -7,6 +7,7 @@ __all__ = [
     "NamespaceUnknown",
     "NoSuchToken",
     "NotForNamespaces",
+    "RecordUnknown",
     "TokenUnknown",
     "UserExists",
     "UserInactive",
@@ -61,6 +62,12 @@ class WrongPassword(Problem):
     """User name and password do not belong together; the same is said whichever of them is wrong."""
 
     status, code, title = 401, "wrong_password", "Invalid username/password."
+
+
+class RecordUnknown(Problem):
+    """A list cannot go on after an audit record that does not exist."""
+
+    status, code, title = 400, "record_unknown", "No such record"
 
 
 class TokenUnknown(Problem):

@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy import Connection
 
 from sluice_core import outbox, subjects
+from sluice_core.audit import note
 from sluice_core.database import after_commit
 from sluice_core.rest import Change
 from sluice_registry import tables
@@ -72,21 +73,25 @@ class AgentEvents:
 
 
 def acted(
-    connection: Connection | None, what: str, *, by: str, about: str = "", outcome: str = "done", **detail: Any
+    what: str, *, by: str, about: str = "", outcome: str = "done", source: str | None = None, **detail: Any
 ) -> None:
-    """Note that somebody did, or tried, something that concerns identity. No secret is ever among the arguments.
+    """Note that somebody did, or tried, something that concerns identity: the request's audit record tells it.
+
+    No secret is ever among the arguments.
 
     Parameters
     ----------
-    connection
-        Of the transaction that does it; None where nothing is written.
     what
         Such as ``login`` or ``token.created``.
     by, about
         User name of who did it, and name or id of what it was done to.
     outcome
         ``done``, or why not.
+    source
+        Address that it came from.
     detail
         What else is worth knowing.
     """
-    log.info(what, by=by, about=about, outcome=outcome, **detail)
+    noted = note()
+    noted.action, noted.user, noted.key, noted.detail = what, by, about, detail
+    log.info(what, by=by, about=about, outcome=outcome, source=source, **detail)

@@ -39,6 +39,9 @@ class Settings(ServiceSettings):
         timedelta(minutes=2),
         description="How long a new public key is in its bucket before it signs: time for all services to learn it.",
     )
+    audit_retention: Duration = Field(
+        timedelta(days=90), description="Age at which audit records are deleted; 0 keeps them for ever."
+    )
     session_lifetime: Duration = Field(
         timedelta(hours=1), description="Life of a session that is not renewed; whoami renews one that is half over."
     )

@@ -13,6 +13,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    Uuid,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -21,6 +22,7 @@ from sluice_core.outbox import outbox_table
 
 __all__ = [
     "ai_memory",
+    "audit",
     "counter",
     "metadata",
     "namespace",
@@ -174,5 +176,29 @@ Index(
     ai_memory.c.id,
     ai_memory.c.namespace,
 )
+
+# sluice_core.audit.Record
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("service", String(50), nullable=False),
+    Column("action", String(255), nullable=False),
+    # Empty when nobody knows; not called "user", which is a word of SQL.
+    Column("username", String(255), nullable=False),
+    Column("token_id", String(255)),
+    Column("method", String(255), nullable=False),
+    Column("route", String(255), nullable=False),
+    Column("key", String(255), nullable=False),
+    Column("outcome", String(10), nullable=False),
+    Column("status", Integer),
+    Column("request_id", String(255), nullable=False),
+    Column("source", String(255), nullable=False),
+    Column("detail", AnyJson),
+)
+Index("audit_newest", audit.c.at, audit.c.id)
+Index("audit_of_user", audit.c.username, audit.c.at, audit.c.id)
+Index("audit_of_token", audit.c.token_id, audit.c.at, audit.c.id, postgresql_where=text("token_id IS NOT NULL"))
 
 outbox = outbox_table(metadata)

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, Protocol
 
+from sluice_core.audit import note
 from sluice_core.auth.credentials import MAX_LENGTH, Basic, read
-from sluice_core.auth.identity import INACTIVE, INVALID, WRONG_PASSWORD, Identity, Refused
+from sluice_core.auth.identity import INACTIVE, INVALID, WRONG_PASSWORD, Identity, Refused, Throttled
 from sluice_core.auth.keyring import Keyring, digest
 from sluice_core.auth.sessions import SAFE, SESSION_COOKIE, Session, cookie, insist_on_csrf
 from sluice_core.auth.tokens import AUDIENCE, ISSUER, LEEWAY, SESSION_AUDIENCE, Verified, Verifier
@@ -34,6 +35,8 @@ class Passwords(Protocol):
 
 class Authenticator:
     """Turns a request into an identity; without I/O, but for the first use of a password.
+
+    What it finds is left in the `sluice_core.audit.note` of the request.
 
     Parameters
     ----------
@@ -76,9 +79,19 @@ class Authenticator:
         Throttled, PasswordsAway
             A password was sent and not looked at.
         """
+        try:
+            identity = await self._identify(scope, only)
+        except (Refused, Throttled):
+            note().refused = True
+            raise
+        note().identity = identity
+        return identity
+
+    async def _identify(self, scope: Mapping[str, Any], only: Literal["token", "session"] | None) -> Identity | None:
         headers: Headers = scope["headers"]
         if only != "token" and (session := self.session(headers)) is not None:
             if scope["method"] not in SAFE:
+                note().identity = session.identity
                 insist_on_csrf(headers, session)
             return session.identity
         credential = None if only == "session" else read(headers)
@@ -100,10 +113,16 @@ class Authenticator:
         Refused
             The token is not good, or a password came instead of it.
         """
-        credential = read(headers)
-        if isinstance(credential, Basic):
-            raise Refused(WRONG_PASSWORD)
-        return None if credential is None else self._known(credential.value)
+        try:
+            credential = read(headers)
+            if isinstance(credential, Basic):
+                raise Refused(WRONG_PASSWORD)
+            identity = None if credential is None else self._known(credential.value)
+        except Refused:
+            note().refused = True
+            raise
+        note().identity = identity
+        return identity
 
     def session(self, headers: Headers) -> Session | None:
         """Return the session in these ASGI headers, if it counts now."""

@@ -5,11 +5,12 @@ from .client import Bus, ConsumerState, PubAck
 from .consumer import Handle, Poison, Rejected, consume
 from .errors import BusAway, BusError, StreamDiffers, StreamRefused
 from .message import Message
-from .streams import AGENTS, DLQ, HEARTBEATS, KEYS, REVOKED, TOKENS, Bucket, Consumer, Stream
+from .streams import AGENTS, AUDIT, DLQ, HEARTBEATS, KEYS, REVOKED, TOKENS, Bucket, Consumer, Stream
 from .trim import keep_room
 
 __all__ = [
     "AGENTS",
+    "AUDIT",
     "DLQ",
     "HEARTBEATS",
     "KEYS",

@@ -16,9 +16,9 @@ What is behind the choices, each tried against nats-server 2.15:
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sluice_core.subjects import token
+from sluice_core.subjects import audit, token
 
-from .streams import AGENTS, DLQ, HEARTBEATS, KEYS, REVOKED, TOKENS, Bucket, Stream
+from .streams import AGENTS, AUDIT, DLQ, HEARTBEATS, KEYS, REVOKED, TOKENS, Bucket, Stream
 
 __all__ = ["ADMIN", "PROGRAMS", "SERVICES", "Grant", "authorization"]
 
@@ -34,7 +34,7 @@ BUCKETS = (KEYS, TOKENS, REVOKED)
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """What one service may do, beyond reading the buckets and parking dead letters.
+    """What one service may do, beyond reading the buckets, parking dead letters and its audit records.
 
     Attributes
     ----------
@@ -61,8 +61,8 @@ class Grant:
 SERVICES: Mapping[str, Grant] = {
     "registry": Grant(
         publish=("agents.state.>", "agents.heartbeat.>"),
-        consume=((HEARTBEATS.name, "registry"),),
-        keep=(AGENTS, HEARTBEATS, DLQ, KEYS, TOKENS, REVOKED),
+        consume=((HEARTBEATS.name, "registry"), (AUDIT.name, "registry-audit")),
+        keep=(AGENTS, HEARTBEATS, AUDIT, DLQ, KEYS, TOKENS, REVOKED),
         write=BUCKETS,
     ),
     "logs": Grant(publish=("logs.in.>", "logs.tail.>")),
@@ -116,7 +116,7 @@ def _rights(user: str) -> tuple[list[str], list[str]]:
     if user == ADMIN:
         return [">"], [">"]
     grant = SERVICES[user]
-    publish = [*grant.publish, "dlq.>", *_api(grant), *(f"$KV.{bucket.name}.>" for bucket in grant.write)]
+    publish = [*grant.publish, "dlq.>", audit(user), *_api(grant), *(f"$KV.{bucket.name}.>" for bucket in grant.write)]
     return publish, [f"_INBOX.{token(user)}.>", *grant.subscribe]
 
 

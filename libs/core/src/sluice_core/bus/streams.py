@@ -12,6 +12,7 @@ from .session import ApiError, Session
 
 __all__ = [
     "AGENTS",
+    "AUDIT",
     "DLQ",
     "HEARTBEATS",
     "KEYS",
@@ -215,6 +216,16 @@ DLQ = Stream(
     max_age=30 * DAY,
 )
 """What could not be processed, with the reason."""
+
+AUDIT = Stream(
+    name="AUDIT",
+    # One token: what programs may publish, `audit.in.>`, is no record.
+    subjects=("audit.*",),
+    # 0.5 kB a record: a hundred thousand of them, until the registry has them in its table.
+    max_bytes=64 * MB,
+    max_age=7 * DAY,
+)
+"""Who did what, from every service."""
 
 KEYS = Bucket(name="keys", max_bytes=1 * MB)
 """Public keys by ``kid``: 0.3 kB each, a handful of them."""

@@ -11,9 +11,11 @@ from opentelemetry import trace
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sluice_core.audit import Note, Trail, begin
 from sluice_core.database import DatabaseAway
 from sluice_core.http.pages import HTML, page
 from sluice_core.http.prefix import PUBLIC_URL
+from sluice_core.http.source import Networks, client_address
 from sluice_core.logging import RequestContext, request_context
 from sluice_core.metrics import OTHER, Metrics
 
@@ -57,13 +59,28 @@ class Envelope:
         Its name, for the log.
     public_url
         ``SLUICE_PUBLIC_URL``, for `absolute_url`.
+    trail
+        Gets the audit records; None: there are none.
+    trusted
+        Proxies that tell where a request comes from.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, *, service: str = "", public_url: str = "") -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        *,
+        service: str = "",
+        public_url: str = "",
+        trail: Trail | None = None,
+        trusted: Networks = (),
+    ) -> None:
         self.app = app
         self._metrics = metrics
         self._service = service
         self._public_url = public_url
+        self._trail = trail
+        self._trusted = trusted
         self._process = secrets.token_hex(6)
         self._numbers = itertools.count(1)
 
@@ -77,10 +94,14 @@ class Envelope:
         request_id, traceparent = self._identify(scope)
         # Every request has a task of its own and with it its own context: nothing to reset.
         request_context.set(RequestContext(request_id.decode(), traceparent, self._service))
+        noted = begin()
         if self._public_url:
             scope[PUBLIC_URL] = self._public_url
         if scope["type"] == "websocket":
-            await self.app(scope, receive, send)
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                self._record(scope, noted, "WEBSOCKET", None, request_id)
             return
         status = 0
 
@@ -123,6 +144,21 @@ class Envelope:
             else:
                 metrics.in_flight -= 1
                 metrics.route(_route(scope), scope["method"], status or _UNANSWERED).done(perf_counter() - began)
+            self._record(scope, noted, scope["method"], status, request_id)
+
+    def _record(self, scope: Scope, noted: Note, method: str, status: int | None, request_id: bytes) -> None:
+        route = _route(scope)
+        if self._trail is None or not noted.matters(method, status, known=route != OTHER):
+            return
+        self._trail.request(
+            noted,
+            method=method,
+            route=route,
+            status=status,
+            key="/".join(map(str, scope.get("path_params", {}).values())),
+            request_id=request_id.decode(),
+            source=client_address(scope, self._trusted),
+        )
 
     def _identify(self, scope: Scope) -> tuple[bytes, str | None]:
         request_id, traceparent = b"", None

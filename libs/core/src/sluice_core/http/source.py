@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
-__all__ = ["client_address"]
+__all__ = ["Networks", "client_address"]
 
 # A chain of proxies is short; what is longer was made up.
 _HOPS = 16

@@ -17,6 +17,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sluice_core.audit import note
 from sluice_core.auth import Identity, PasswordsAway, Refused, Throttled
 from sluice_core.database import Database, DatabaseAway
 from sluice_core.http import BodyTooLarge
@@ -200,6 +201,9 @@ class Door:
     # Endpoints
 
     async def _endpoint(self, endpoint: Endpoint, found: _Found, request: Request) -> Reply:
+        noted = note()
+        noted.routine = not endpoint.audited
+        noted.key = "/".join(found.arguments)
         if endpoint.auth != "ignored":
             only: Literal["token"] | None = "token" if endpoint.auth == "token" else None
             request.identity = await self._authenticator.identify(request.scope, only=only)
@@ -226,15 +230,20 @@ class Door:
         self, rows: _Rows, found: _Found, request: Request, suffix: str | None, wanted: Format
     ) -> Reply:
         resource, method = rows.resource, request.method
+        noted = note()
+        key = "" if found.key is None else found.key.removesuffix(f".{suffix}") if suffix else found.key
+        noted.key = key
+        noted.routine = found.key is None and method == "POST" and not resource.create_audited
         await self._admit(resource, request)
         if found.key is not None:
-            key = found.key.removesuffix(f".{suffix}") if suffix else found.key
             return await self._detail(rows, key, request)
         if method in ("GET", "HEAD"):
             return await self._list(rows, request, wanted)
         if method == "POST":
             body = partial(parse, request.header("content-type"), await request.body())
-            return Reply(201, await self._database.run(rows.operations.create, body, request.identity))
+            row = await self._database.run(rows.operations.create, body, request.identity)
+            noted.key = str(row[resource.key])
+            return Reply(201, row)
         if method == "OPTIONS":
             return Reply(200, describe_resource(resource, detail=False, writes=_may_write(request, resource)))
         raise _not_allowed(method)

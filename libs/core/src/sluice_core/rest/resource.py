@@ -87,6 +87,8 @@ class Resource:
         Scope for POST where it differs.
     create_open
         POST looks at no credential at all.
+    create_audited
+        Whether each POST is an audit record; calls of a high rate are one only when they are refused.
     namespace
         Name of the field that says which namespace a row belongs to. A caller with namespaces writes only rows that lie
         in one of them, before and after; rows of a resource without such a field belong to none, and the scope decides.
@@ -117,6 +119,7 @@ class Resource:
     write: str
     create: str | None = None
     create_open: bool = False
+    create_audited: bool = True
     namespace: str | None = None
     read_open: bool | None = None
     unique_together: tuple[tuple[str, ...], ...] = ()
@@ -186,6 +189,9 @@ class Endpoint:
         (decision 1); ``ignored``: credentials are not looked at.
     scope
         What the caller must hold.
+    audited
+        Whether each call that may change something is an audit record; calls of a high rate, and questions that are
+        asked by POST, are one only when they are refused.
     openapi
         Operation object of each method, in lower case.
     body_limit
@@ -196,6 +202,7 @@ class Endpoint:
     methods: Mapping[str, "Callable[[Request], Awaitable[Reply]]"] = field(kw_only=False)
     auth: Literal["session", "token", "open", "read", "ignored"]
     scope: str | None = None
+    audited: bool = True
     openapi: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     body_limit: int = BODY_LIMIT
 

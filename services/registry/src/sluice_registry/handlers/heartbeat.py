@@ -37,6 +37,7 @@ def endpoints(heartbeats: Heartbeats, zone: tzinfo) -> tuple[Endpoint, ...]:
             {"POST": post},
             auth="session",
             scope=Scope.AGENTS_WRITE,
+            audited=False,
             openapi={"post": _document()},
         ),
     )

@@ -103,6 +103,7 @@ def endpoints(control: MessageControl) -> tuple[Endpoint, ...]:
             {"POST": post},
             auth="session",
             scope=scope,
+            audited=False,
             openapi={"post": operation},
             body_limit=BODY_LIMIT,
         )

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from starlette.convertors import Convertor, register_url_convertor
 
 from sluice_core import rest
+from sluice_core.audit import note
 from sluice_core.auth import Identity, Scope
 from sluice_core.auth.fastapi import REFUSALS, Forbidden, Reader, require
 from sluice_core.rest import ApiError, Endpoint, FieldError, Json, Reply, Text
@@ -128,6 +129,7 @@ def endpoints(namespaces: Namespaces) -> tuple[Endpoint, ...]:
             raise _refused("the body must be an object")
         # Only a truthy name is one, and it is asked for before the owner.
         name, owner = (_text(field, data.get(field.name) or "") for field in (NAME, OWNER))
+        note().key = name
         description = _text(DESCRIPTION, data.get("description", ""))
         if request.identity is not None and not request.identity.within(name):
             raise rest.denied()

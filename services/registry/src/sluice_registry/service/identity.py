@@ -225,7 +225,7 @@ class TokenIssuer:
 
         def work(connection: Connection) -> int:
             new = IdentityStore(connection).add_tokens(rows) if rows else 0
-            acted(connection, "token.imported", by=caller.subject, tokens=new)
+            acted("token.imported", by=caller.subject, tokens=new)
             after_commit(connection, self.changed)
             return new
 
@@ -279,7 +279,7 @@ class TokenIssuer:
             if row is None:
                 raise NoSuchToken(f"No token has the id {token_id!r}.")
             if store.revoke(token_id):
-                acted(connection, "token.revoked", by=caller.subject, about=token_id, subject=row["subject"])
+                acted("token.revoked", by=caller.subject, about=token_id, subject=row["subject"])
                 after_commit(connection, self.changed)
 
         await self._database.run(self._database.transact, work)
@@ -396,7 +396,7 @@ class TokenIssuer:
                 kid=signer.kid,
             )
             assert row is not None
-            acted(connection, "token.created", by=caller.subject, about=token_id, subject=grant.subject)
+            acted("token.created", by=caller.subject, about=token_id, subject=grant.subject)
             return row
 
         return token, self._database.transact(work)

@@ -108,7 +108,7 @@ class Logins:
                 expires_at=expires_at,
                 kid=signer.kid,
             )
-            acted(connection, "login", by=username, about=session_id, source=source)
+            acted("login", by=username, about=session_id, source=source)
             roles: list[str] = user["roles"]
             return roles
 
@@ -173,7 +173,7 @@ class Logins:
 
         def work(connection: Connection) -> None:
             if IdentityStore(connection).revoke(session_id):
-                acted(connection, "logout", by=username, about=session_id)
+                acted("logout", by=username, about=session_id)
                 after_commit(connection, self._issuer.changed)
 
         await self._database.run(self._database.transact, work)
@@ -192,7 +192,8 @@ class Logins:
             if not decided:
                 self._tries.undecided(username, source)
         if not right or user is None:
-            acted(None, "login", by=username, outcome="refused", source=source)
+            # Whom nobody knows may be a password in the wrong field.
+            acted("login", by=username if user is not None else "", outcome="refused", source=source)
             raise Refused(WRONG_PASSWORD)
         self._tries.succeeded(username, source)
         if self._hashes.outdated(user["password_hash"]):

@@ -121,7 +121,7 @@ class SigningKeys:
             store = IdentityStore(connection)
             store.lock_keys()
             kid = self._add(store)
-            acted(connection, "key.rotated", by=caller.subject, about=kid)
+            acted("key.rotated", by=caller.subject, about=kid)
             return kid
 
         kid = await self._database.run(self._database.transact, work)
@@ -151,7 +151,7 @@ class SigningKeys:
         store = IdentityStore(connection)
         store.lock_keys()
         for kid in store.drop_unused_keys(kids[kids.index(signing) + 1 :]):
-            acted(connection, "key.retired", by="registry", about=kid)
+            acted("key.retired", by="registry", about=kid)
 
     def _add(self, store: IdentityStore) -> str:
         key = generate_key()

@@ -76,7 +76,7 @@ class Users:
             )
             if row is None:
                 raise UserExists(f"There is a user {new.username!r} already.")
-            acted(connection, "user.created", by=caller.subject, about=new.username, roles=list(new.roles))
+            acted("user.created", by=caller.subject, about=new.username, roles=list(new.roles))
             after_commit(connection, self._issuer.changed)
             return row
 
@@ -139,7 +139,7 @@ class Users:
                 IdentityStore(connection).revoke_all(username)
             elif "password" in changes or row["roles"] != before["roles"]:
                 IdentityStore(connection).revoke_all(username, sessions_only=True)
-            acted(connection, "user.changed", by=caller.subject, about=username, changed=sorted(changes))
+            acted("user.changed", by=caller.subject, about=username, changed=sorted(changes))
             after_commit(connection, self._issuer.changed)
             return row
 

@@ -1,0 +1,306 @@
+"""Who did what: a record of each request that changes something, and of each refused credential.
+
+While a request is answered, those who learn something about it leave it in its `Note`. At its end the envelope makes
+one `Record` of it, and the `Trail` of the service publishes that to the stream ``AUDIT``, which the registry keeps as
+a table.
+
+A record has no body, no header and no query of a request, so no secret gets into it.
+"""
+
+import asyncio
+import re
+import time
+from collections import deque
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from uuid import UUID, uuid4
+
+import msgspec
+import structlog
+
+from sluice_core import subjects
+from sluice_core.bus.backoff import Backoff
+from sluice_core.bus.errors import BusError, StreamRefused
+
+if TYPE_CHECKING:
+    from sluice_core.auth.identity import Identity
+    from sluice_core.bus import Bus
+
+__all__ = ["OUTCOMES", "REQUEST", "TYPE", "Event", "Note", "Outcome", "Record", "Trail", "begin", "note"]
+
+TYPE = "audit.record"
+REQUEST = "request"
+"""Action of a record that has no better name than its method and route."""
+
+Outcome = Literal["done", "refused", "invalid", "failed"]
+OUTCOMES: tuple[Outcome, ...] = ("done", "refused", "invalid", "failed")
+
+# 0.5 kB each. What comes while NATS is away for longer than it takes to fill them is lost, and counted.
+KEPT = 10_000
+# On their way to the stream at once.
+BATCH = 100
+# Records a second without a name, and as many seconds of them at once: a stranger must not push out what others did.
+NAMELESS = 10.0
+BURST = 10.0
+LENGTH = 255
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_METHODS = _SAFE | {"POST", "PUT", "PATCH", "DELETE", "WEBSOCKET"}
+_REFUSALS = (401, 403, 429)
+# People paste tokens where ids belong.
+_JWT = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_.-]*")
+MASKED = "***"
+
+log = structlog.get_logger(__name__)
+
+Short = Annotated[str, msgspec.Meta(max_length=LENGTH)]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one request did, or tried.
+
+    Attributes
+    ----------
+    action
+        Such as ``token.created``; `REQUEST` where method and route say it.
+    user
+        Who; empty when nobody knows.
+    token_id
+        Id of the token or session that was sent.
+    method, route
+        The route as a template, without what stood in its place.
+    key
+        The object: the key of a row, the name of a user, the id of a token; empty when there is none.
+    outcome
+        ``done``; ``refused``, by the credential or for want of a right; ``invalid``, which is any other mistake of the
+        client; ``failed``: an error of ours, or nobody waited for the answer.
+    status
+        HTTP status; None for a WebSocket.
+    source
+        Address that the request came from.
+    detail
+        What else is worth knowing.
+    """
+
+    action: Short = REQUEST
+    user: Short
+    token_id: Short | None
+    method: Short
+    route: Short
+    key: Short
+    outcome: Outcome
+    status: int | None
+    request_id: Short
+    source: Short
+    detail: dict[str, Any] | None = None
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A record as it is published, in the form of all events; its subject says which service it is of."""
+
+    id: UUID
+    type: str
+    v: int
+    at: datetime
+    data: Record
+
+
+@dataclass(slots=True)
+class Note:
+    """What is known so far about the request being answered.
+
+    Attributes
+    ----------
+    identity
+        Who sent it.
+    refused
+        A credential was sent and is not good.
+    routine
+        Not worth a record unless it is refused.
+    action, user, key, detail
+        See `Record`.
+    """
+
+    identity: "Identity | None" = None
+    refused: bool = False
+    routine: bool = False
+    action: str = REQUEST
+    user: str = ""
+    key: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    def matters(self, method: str, status: int | None, *, known: bool) -> bool:
+        """Whether the request is to be recorded, now that it was answered.
+
+        Parameters
+        ----------
+        known
+            Whether there is such a route. Where there is none, nothing can be changed.
+        """
+        if self.refused:
+            return True
+        if method in _SAFE or method == "WEBSOCKET":
+            # A stranger who reads without a credential is no news.
+            return status in _REFUSALS and self.identity is not None
+        return known and (not self.routine or status in _REFUSALS)
+
+
+_noted: ContextVar[Note | None] = ContextVar("sluice_audit", default=None)
+
+
+def begin() -> Note:
+    """Begin the note of a new request; the envelope does it."""
+    made = Note()
+    _noted.set(made)
+    return made
+
+
+def note() -> Note:
+    """Return the note of the request being answered, also in a thread or task of it; outside of one nobody reads it."""
+    return _noted.get() or Note()
+
+
+class Trail:
+    """Records of one service, on their way to the stream ``AUDIT``.
+
+    Parameters
+    ----------
+    bus
+        Takes them.
+    service
+        Whose they are.
+    kept
+        How many wait while NATS is away.
+
+    Attributes
+    ----------
+    dropped
+        Records that were thrown away: too many waited, or too many had no name.
+    """
+
+    def __init__(self, bus: "Bus", service: str, *, kept: int = KEPT) -> None:
+        self._bus = bus
+        self._subject = subjects.audit(service)
+        self._kept = kept
+        self._waiting: deque[Event] = deque()
+        self._some = asyncio.Event()
+        self._next_nameless = 0.0
+        self.dropped = 0
+
+    @property
+    def waiting(self) -> int:
+        """Records that no stream has yet."""
+        return len(self._waiting)
+
+    def request(
+        self, noted: Note, *, method: str, route: str, status: int | None, key: str, request_id: str, source: str
+    ) -> None:
+        """Record a request; from the event loop.
+
+        Parameters
+        ----------
+        status
+            0: it was not answered.
+        key
+            The object as the path names it, unless the note knows better.
+        """
+        identity = noted.identity
+        # What nobody has found may be anything that somebody has typed, such as a password.
+        found = "" if status == 404 else noted.key or key
+        self.add(
+            Record(
+                action=noted.action,
+                user=_clean(identity.subject if identity is not None else noted.user),
+                token_id=None if identity is None or identity.token_id is None else _clean(identity.token_id),
+                method=method if method in _METHODS else "other",
+                route=_clean(route),
+                key=_clean(found),
+                outcome=_outcome(noted, status),
+                status=status or None,
+                request_id=request_id,
+                source=source,
+                detail=noted.detail or None,
+            )
+        )
+
+    def add(self, record: Record) -> None:
+        """Take a record; from the event loop."""
+        if len(self._waiting) >= (self._kept if record.user else self._kept // 2) or not self._admitted(record):
+            self.dropped += 1
+            return
+        self._waiting.append(Event(uuid4(), TYPE, 1, datetime.now(UTC), record))
+        self._some.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Publish what comes until ``stop`` is set, then what is left, once; a supervised, graceful task."""
+        delays = Backoff()
+        stopped = asyncio.ensure_future(stop.wait())
+        try:
+            while True:
+                some = asyncio.ensure_future(self._some.wait())
+                await asyncio.wait({some, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                some.cancel()
+                if await self._publish():
+                    delays.reset()
+                elif not stop.is_set():
+                    await delays.wait(stop)
+                    continue
+                if stop.is_set():
+                    return
+        finally:
+            stopped.cancel()
+            if self._waiting:
+                log.warning("audit records are lost", count=len(self._waiting))
+
+    async def _publish(self) -> bool:
+        """Send what waits; whether the stream has taken it all."""
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            results: list[Any] = [BusError("cancelled")] * len(batch)
+            try:
+                results = await asyncio.gather(*map(self._store, batch), return_exceptions=True)
+            finally:
+                # What the stream has taken without our knowing comes again with the same id.
+                left = [event for event, result in zip(batch, results, strict=True) if isinstance(result, BusError)]
+                self._waiting.extendleft(reversed(left))
+            for result in results:
+                if isinstance(result, BaseException) and not isinstance(result, BusError):
+                    raise result
+            if left:
+                return False
+        self._some.clear()
+        return True
+
+    async def _store(self, event: Event) -> None:
+        try:
+            await self._bus.publish_stored(self._subject, msgspec.json.encode(event), msg_id=str(event.id))
+        except StreamRefused as exc:
+            if not exc.permanent:
+                raise
+            self.dropped += 1
+            log.warning("audit record refused", reason=str(exc))
+
+    def _admitted(self, record: Record) -> bool:
+        if record.user:
+            return True
+        now = time.monotonic()
+        if self._next_nameless > now:
+            return False
+        self._next_nameless = max(self._next_nameless, now - BURST) + 1 / NAMELESS
+        return True
+
+
+def _outcome(noted: Note, status: int | None) -> Outcome:
+    if noted.refused or status in _REFUSALS:
+        return "refused"
+    if not status or status >= 500:
+        return "failed"
+    return "done" if status < 400 else "invalid"
+
+
+def _clean(text: str) -> str:
+    """Return what PostgreSQL and JSON can keep of a text, and no token in it."""
+    text = text[:8192].encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    return _JWT.sub(MASKED, text)[:LENGTH]

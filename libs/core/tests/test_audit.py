@@ -1,0 +1,116 @@
+"""Which requests are recorded, and how records wait for NATS."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from sluice_core.audit import Event, Note, Trail
+from sluice_core.auth import Identity
+from sluice_core.bus import AUDIT, Bus
+from sluice_core.testing import NatsServer, eventually_async
+
+ADA = Identity("ada", frozenset(), "t1")
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "noted", "recorded"),
+    [
+        ("POST", 201, Note(ADA), True),
+        ("POST", 400, Note(ADA), True),
+        ("DELETE", 500, Note(ADA), True),
+        ("PUT", 0, Note(ADA), True),
+        ("POST", 403, Note(), True),
+        ("POST", 200, Note(ADA, routine=True), False),
+        ("POST", 503, Note(ADA, routine=True), False),
+        ("POST", 403, Note(ADA, routine=True), True),
+        ("POST", 403, Note(routine=True), True),
+        ("GET", 200, Note(ADA), False),
+        ("GET", 403, Note(), False),
+        ("GET", 403, Note(ADA), True),
+        ("GET", 401, Note(refused=True), True),
+        ("OPTIONS", 429, Note(refused=True), True),
+        ("WEBSOCKET", None, Note(ADA), False),
+        ("WEBSOCKET", None, Note(refused=True), True),
+    ],
+)
+def test_changes_and_refused_credentials_are_recorded_and_nothing_else(
+    method: str, status: int | None, noted: Note, recorded: bool
+) -> None:
+    assert noted.matters(method, status, known=True) is recorded
+
+
+def test_where_there_is_no_route_nothing_was_changed() -> None:
+    assert not Note(ADA).matters("POST", 404, known=False)
+
+
+class Service:
+    """The trail of a service, and what has arrived in the stream."""
+
+    def __init__(self, url: str) -> None:
+        self.bus = Bus(url, name="registry", keeps=[AUDIT])
+        self.trail = Trail(self.bus, "logs", kept=4)
+        self.stop = asyncio.Event()
+
+    def act(self, user: str, **other: str) -> None:
+        noted = Note(Identity(user, frozenset(), "t1") if user else None)
+        values = {"method": "POST", "route": "/api/x/{key}/", "key": "k", "request_id": "r1", "source": "::1", **other}
+        self.trail.request(noted, status=200, **values)
+
+    async def stored(self) -> int:
+        session = await self.bus.session(5)
+        messages: int = (await session.api("STREAM.INFO.AUDIT"))["state"]["messages"]
+        return messages
+
+
+@pytest.fixture
+async def service(nats_server: NatsServer) -> AsyncIterator[Service]:
+    made = Service(nats_server.url())
+    running = asyncio.create_task(made.trail.run(made.stop))
+    yield made
+    made.stop.set()
+    await asyncio.wait_for(running, 5)
+    await made.bus.close()
+
+
+async def test_while_nats_is_away_records_wait_and_those_too_many_are_counted(
+    service: Service, nats_server: NatsServer
+) -> None:
+    nats_server.kill()
+    await service.bus.open()
+    for _ in range(6):
+        service.act("ada")
+    assert (service.trail.waiting, service.trail.dropped) == (4, 2)
+    nats_server.start()
+    await eventually_async(lambda: service.trail.waiting == 0)
+    assert await service.stored() == 4
+
+
+async def test_what_is_left_at_the_end_is_sent_first(service: Service) -> None:
+    await service.bus.open()
+    await service.bus.wait_connected(5)
+    service.act("ada")
+    service.stop.set()
+    await eventually_async(lambda: service.trail.waiting == 0)
+    assert await service.stored() == 1
+
+
+async def test_strangers_leave_room_for_those_who_have_a_name() -> None:
+    service = Service("nats://127.0.0.1:1")
+    for _ in range(10):
+        service.act("")
+    for _ in range(10):
+        service.act("ada")
+    events = list(service.trail._waiting)
+    assert [event.data.user for event in events] == ["", "", "ada", "ada"]
+    assert service.trail.dropped == 16
+
+
+def test_what_cannot_be_kept_and_what_looks_like_a_token_is_taken_out() -> None:
+    service = Service("nats://127.0.0.1:1")
+    service.act("ada", key="a\0b\ud800 eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ4In0.c2ln " + "x" * 9000, method="SECRET")
+    (event,) = service.trail._waiting
+    assert event.data.key.startswith("a\ufffdb? *** xxx")
+    assert (len(event.data.key), event.data.method) == (255, "other")
+    assert msgspec.json.decode(msgspec.json.encode(event), type=Event) == event

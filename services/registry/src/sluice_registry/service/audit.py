@@ -1,0 +1,82 @@
+"""Who did what on all services, kept for a while."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from sluice_core.database import Database, DatabaseAway
+from sluice_registry.errors import RecordUnknown
+from sluice_registry.store.audit import AuditStore, Row
+
+__all__ = ["Audit"]
+
+# Rows of one deletion, so that none holds its locks for long.
+BATCH = 1000
+EVERY = timedelta(hours=1)
+
+log = structlog.get_logger(__name__)
+
+
+class Audit:
+    """Keeps audit records; every method raises `DatabaseAway` when PostgreSQL cannot be reached.
+
+    Parameters
+    ----------
+    database
+        Where they are.
+    retention
+        Age at which they are deleted; zero: never.
+    """
+
+    def __init__(self, database: Database, *, retention: timedelta) -> None:
+        self._database = database
+        self._retention = retention
+
+    async def record(self, rows: Sequence[Row]) -> None:
+        """Store records; those that came before stay as they are."""
+        if rows:
+            await self._database.run(self._database.transact, lambda connection: AuditStore(connection).add(rows))
+
+    async def newest(self, after: UUID | None, limit: int, **narrowed: Any) -> Sequence[Row]:
+        """Return records, the newest first.
+
+        Parameters
+        ----------
+        after
+            Go on behind the record with this id.
+        narrowed
+            As `AuditStore.newest`.
+
+        Raises
+        ------
+        RecordUnknown
+            There is no such record.
+        """
+        rows = await self._database.run(
+            lambda: self._database.read(lambda connection: AuditStore(connection).newest(after, limit, **narrowed))
+        )
+        if rows is None:
+            raise RecordUnknown(f"No audit record has the id {after}.")
+        return rows
+
+    async def forget_regularly(self) -> None:
+        """Delete what is too old from time to time, for ever; a long-lived task."""
+        while True:
+            with suppress(DatabaseAway):
+                while await self._database.run(self.forget) == BATCH:
+                    pass
+            await asyncio.sleep(EVERY.total_seconds())
+
+    def forget(self) -> int:
+        """Delete some of what is too old and return how many; blocks."""
+        if not self._retention:
+            return 0
+        count = self._database.transact(lambda connection: AuditStore(connection).forget(self._retention, BATCH))
+        if count:
+            log.info("audit records deleted by age", count=count)
+        return count
