@@ -14,6 +14,7 @@ from collections import deque
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID, uuid4
 
@@ -252,19 +253,18 @@ class Trail:
         finally:
             stopped.cancel()
             if self._waiting:
-                log.warning("audit records are lost", count=len(self._waiting))
+                log.warning("audit records may be lost", count=len(self._waiting))
 
     async def _publish(self) -> bool:
         """Send what waits; whether the stream has taken it all."""
         while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-            results: list[Any] = [BusError("cancelled")] * len(batch)
-            try:
-                results = await asyncio.gather(*map(self._store, batch), return_exceptions=True)
-            finally:
-                # What the stream has taken without our knowing comes again with the same id.
-                left = [event for event, result in zip(batch, results, strict=True) if isinstance(result, BusError)]
-                self._waiting.extendleft(reversed(left))
+            batch = list(islice(self._waiting, BATCH))
+            results = await asyncio.gather(*map(self._store, batch), return_exceptions=True)
+            for _ in batch:
+                self._waiting.popleft()
+            # What the stream has taken without our knowing comes again with the same id.
+            left = [event for event, result in zip(batch, results, strict=True) if isinstance(result, BusError)]
+            self._waiting.extendleft(reversed(left))
             for result in results:
                 if isinstance(result, BaseException) and not isinstance(result, BusError):
                     raise result
