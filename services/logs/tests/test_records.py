@@ -275,3 +275,16 @@ def test_lists_are_answered_by_an_index(client: TestClient, query: str, index: s
 
 def test_the_resource_has_the_columns_of_its_table() -> None:
     assert [field.column for field in LOGS.fields] == [column.name for column in log_record.columns]
+
+
+def test_log_records_leave_no_audit_record_unless_they_are_changed_or_refused(
+    client: TestClient, tokens: Tokens
+) -> None:
+    trail = client.app.state.service.trail  # type: ignore[attr-defined]
+    created = post(client)
+    client.get(URL)
+    assert trail.waiting == 0
+    assert client.post(URL, json=record(), headers=tokens.session(proven=False)).status_code == 403
+    assert client.get(URL, headers=BAD).status_code == 403
+    assert client.delete(f"{URL}{created['id']}/", headers=tokens.header("logs:admin")).status_code == 204
+    assert trail.waiting == 3

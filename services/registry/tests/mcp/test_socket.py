@@ -274,6 +274,9 @@ def test_a_handshake_without_a_good_token_is_403(door: Door, tokens: Tokens) -> 
     assert door.refused(additional_headers={"Authorization": "Token bad"}) == invalid
     # What is said in a header counts.
     assert door.refused(additional_headers={"Authorization": "Token bad"}, subprotocols=["bearer", token]) == invalid
+    # And a bad one, unlike none, leaves an audit record.
+    trail = door.app.state.service.trail
+    eventually(lambda: trail.waiting == 3)
 
 
 def test_other_paths_are_no_websockets(door: Door) -> None:
