@@ -126,3 +126,23 @@ def test_service_links_of_kubernetes_do_no_harm(monkeypatch: pytest.MonkeyPatch)
 def test_every_setting_says_what_it_is_for() -> None:
     for model in (Shared, ServiceSettings):
         assert all(field.description for field in model.model_fields.values())
+
+
+def test_groups_of_the_facility_are_pairs_of_group_and_role(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_OIDC_GROUPS", "physics=agent, cn=x=pcs,/site/admins=admin,physics=pcs,")
+    pairs = (("physics", "agent"), ("cn=x", "pcs"), ("/site/admins", "admin"), ("physics", "pcs"))
+    assert Shared().oidc_groups == pairs
+
+
+@pytest.mark.parametrize("wrong", ["physics", "physics=king", "=admin", "physics="])
+def test_a_group_without_a_known_role_is_told_at_start(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setenv("SLUICE_OIDC_GROUPS", wrong)
+    with pytest.raises(ValidationError, match="GROUP=ROLE"):
+        Shared()
+
+
+@pytest.mark.parametrize("wrong", ["login.test", "ftp://login.test", "https://", "https://login.test/?x"])
+def test_an_issuer_is_a_url(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setenv("SLUICE_OIDC_ISSUER", wrong)
+    with pytest.raises(ValidationError, match="issuer"):
+        Shared()

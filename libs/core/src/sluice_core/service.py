@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from sluice_core import errors
 from sluice_core.auth import Authenticator, Keyring
+from sluice_core.auth.facility import Facility
 from sluice_core.auth.passwords import AskedPasswords, RegistryPasswords
 from sluice_core.bus import Bucket, Bus, Stream
 from sluice_core.database import Database, DatabaseAway, require_current
@@ -50,6 +51,8 @@ class Service:
     ----------
     database, bus, auth, supervisor, health, metrics
         The rooms of `sluice_core`, one of each.
+    facility
+        The site's own accounts; None where it has none.
     zone
         The server zone of date-times.
     draining
@@ -70,7 +73,8 @@ class Service:
         )
         self.bus = Bus(shared.nats_url.get_secret_value(), name=f"sluice-{name}", keeps=keeps)
         self.keyring = Keyring()
-        self.auth = Authenticator(self.keyring)
+        self.facility = Facility.configured(shared)
+        self.auth = Authenticator(self.keyring, facility=self.facility)
         self._registry = RegistryPasswords(shared.peer("registry"))
         self.auth.passwords = AskedPasswords(self._registry.ask, self.keyring, shared.trusted_proxies)
         self.supervisor = Supervisor()
@@ -120,12 +124,16 @@ class Service:
             for bucket, feed in self.keyring.feeds.items():
                 on_ready = partial(self.keyring.mark_read, bucket)
                 self.supervisor.spawn(f"watch {bucket}", partial(self.bus.watch, bucket, feed, on_ready))
+            if self.facility is not None:
+                self.supervisor.spawn("facility's keys", self.facility.provider.run)
             self._started = True
             yield
         finally:
             self.drain()
             await self.supervisor.stop()
             await self._registry.close()
+            if self.facility is not None:
+                await self.facility.provider.close()
             await self.bus.close()
             await self._close_database()
 

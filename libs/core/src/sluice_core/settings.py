@@ -73,6 +73,23 @@ def _comma_separated(value: object) -> object:
     return value
 
 
+def _group_roles(value: object) -> object:
+    """Turn ``physics=agent,admins=admin`` into pairs; a group's own name may hold ``=``."""
+    if not isinstance(value, str):
+        return value
+    from sluice_core.auth.scopes import ROLES
+
+    pairs = []
+    for part in value.split(","):
+        if not part.strip():
+            continue
+        group, _, role = (word.strip() for word in part.rpartition("="))
+        if not group or role not in ROLES:
+            raise ValueError(f"{part.strip()!r} is not GROUP=ROLE with one of the roles {', '.join(ROLES)}")
+        pairs.append((group, role))
+    return tuple(pairs)
+
+
 class _SecretFiles(PydanticBaseSettingsSource):
     """Secrets from the files that ``<VARIABLE>_FILE`` names, as Kubernetes and Docker mount them."""
 
@@ -135,6 +152,22 @@ class Shared(_Settings):
     service_token: SecretStr | None = Field(
         None, description="Token for questions to other services that no caller's token can be passed on with."
     )
+    oidc_issuer: str = Field(
+        "",
+        description="OpenID provider of the facility, as its tokens name it; without one all users are our own.",
+    )
+    oidc_audience: str = Field(
+        "", description="What bearer tokens of the facility must be meant for; when empty none is accepted."
+    )
+    oidc_groups: Annotated[tuple[tuple[str, str], ...], NoDecode, BeforeValidator(_group_roles)] = Field(
+        (), description="Roles of the facility's groups, such as physics=agent,admins=admin; a group may have several."
+    )
+    oidc_username_claim: str = Field(
+        "preferred_username",
+        min_length=1,
+        description="Claim that has the user name; nobody may be able to change his own at the provider.",
+    )
+    oidc_groups_claim: str = Field("groups", min_length=1, description="Claim that lists the groups.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     start_timeout: Duration = Field(
         timedelta(minutes=1), description="How long a starting service waits for PostgreSQL before it gives up."
@@ -161,6 +194,14 @@ class Shared(_Settings):
         if url and not re.fullmatch(r"https?://[^/?#\s]+[^?#\s]*", url):
             raise ValueError("a public URL is absolute: https://host/prefix")
         return url.rstrip("/")
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _issuer(cls, url: str) -> str:
+        # Kept to the character: tokens are compared with it.
+        if url and not re.fullmatch(r"https?://[^/?#\s]+[^?#\s]*", url):
+            raise ValueError("an issuer is a URL: https://host/path")
+        return url
 
     @field_validator("log_level", mode="before")
     @classmethod

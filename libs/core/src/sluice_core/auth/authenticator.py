@@ -1,11 +1,13 @@
 """The one question that every door asks: who is it?"""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Literal, Protocol
 
-from sluice_core.auth.credentials import MAX_LENGTH, Basic, read
+from sluice_core.auth.credentials import MAX_LENGTH, Basic, Token, read
+from sluice_core.auth.facility import Facility
 from sluice_core.auth.identity import INACTIVE, INVALID, WRONG_PASSWORD, Identity, Refused
 from sluice_core.auth.keyring import Keyring, digest
 from sluice_core.auth.sessions import SAFE, SESSION_COOKIE, Session, cookie, insist_on_csrf
@@ -33,7 +35,7 @@ class Passwords(Protocol):
 
 
 class Authenticator:
-    """Turns a request into an identity; without I/O, but for the first use of a password.
+    """Turns a request into an identity; without I/O, but for the first use of a password or of a facility's key.
 
     Parameters
     ----------
@@ -41,6 +43,8 @@ class Authenticator:
         Asked at every request, so a revocation, a disabled user or a removed key counts at once.
     issuer, audience
         What a signed token must say.
+    facility
+        Whose tokens are accepted too; None: nobody else's.
     cached
         How many verified tokens are remembered, and how many sessions, the least recently used leaving first. Only the
         signature's verdict is: it cannot become untrue.
@@ -51,9 +55,20 @@ class Authenticator:
         Who checks them; None where none is right.
     """
 
-    def __init__(self, keyring: Keyring, *, issuer: str = ISSUER, audience: str = AUDIENCE, cached: int = 4096) -> None:
+    def __init__(
+        self,
+        keyring: Keyring,
+        *,
+        issuer: str = ISSUER,
+        audience: str = AUDIENCE,
+        facility: Facility | None = None,
+        cached: int = 4096,
+    ) -> None:
         self.keyring = keyring
         self.passwords: Passwords | None = None
+        self._facility = facility
+        if facility is not None:
+            self._foreign = lru_cache(cached)(facility.verify)
         self._token = lru_cache(cached)(Verifier(keyring, issuer=issuer, audience=audience).verify)
         self._session = lru_cache(cached)(Verifier(keyring, issuer=issuer, audience=SESSION_AUDIENCE).verify)
 
@@ -88,7 +103,16 @@ class Authenticator:
             if self.passwords is None:
                 raise Refused(WRONG_PASSWORD)
             return await self.passwords.check(credential, scope)
-        return None if credential is None else self._known(credential.value)
+        if credential is None:
+            return None
+        await self._learn(credential.value)
+        return self._known(credential.value)
+
+    async def prepare(self, headers: Headers) -> None:
+        """Learn what `authenticate` may need to know about the token in these ASGI headers; never refuses it."""
+        with suppress(Refused):
+            if isinstance(credential := read(headers), Token):
+                await self._learn(credential.value)
 
     def authenticate(self, headers: Headers) -> Identity | None:
         """Whose token is in these ASGI headers; None when they hold none (`credentials.read` says what wins).
@@ -112,12 +136,21 @@ class Authenticator:
             return None
         try:
             verified = self._session(sent)
-            return Session(self._counting(verified), verified.expires, verified.csrf)
+            identity = self._counting(verified, self.keyring.key)
+            return Session(identity, verified.expires, verified.csrf)
         except Refused:
             return None
 
+    async def _learn(self, token: str) -> None:
+        if self._facility is not None:
+            await self._facility.learn(token)
+
     def _known(self, token: str) -> Identity:
-        return self._opaque(token) or self._counting(self._token(token))
+        if known := self._opaque(token):
+            return known
+        if self._facility is not None and self._facility.issued(token):
+            return self._counting(self._foreign(token), self._facility.provider.key)
+        return self._counting(self._token(token), self.keyring.key)
 
     def _opaque(self, token: str) -> Identity | None:
         known = self.keyring.opaque(digest(token))
@@ -131,9 +164,9 @@ class Authenticator:
             raise Refused(INVALID)
         return known.identity
 
-    def _counting(self, verified: Verified) -> Identity:
+    def _counting(self, verified: Verified, key: Callable[[str], object]) -> Identity:
         """Return whose token was verified, if it counts now."""
-        if verified.expires <= time.time() - LEEWAY or self.keyring.key(verified.kid) != verified.key:
+        if verified.expires <= time.time() - LEEWAY or key(verified.kid) != verified.key:
             raise Refused(INVALID)
         if self.keyring.inactive(verified.identity.subject):
             raise Refused(INACTIVE)

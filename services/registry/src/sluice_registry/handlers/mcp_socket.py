@@ -98,6 +98,7 @@ class McpSockets:
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one connection from its handshake to its end."""
         credential, subprotocol = _credential(websocket)
+        await self._authenticator.prepare(credential)
         try:
             self._identify(credential)
         except Refused as exc:
