@@ -15,12 +15,13 @@ from sluice_core.service import Service, build
 from sluice_registry import tables
 from sluice_registry.consumer import HeartbeatConsumer
 from sluice_registry.events import AgentEvents
-from sluice_registry.handlers import counters, heartbeat, index, login, mcp, memory, oauth, schema, tokens
+from sluice_registry.handlers import counters, heartbeat, index, login, mcp, memory, oauth, oidc, schema, tokens
 from sluice_registry.handlers import namespaces as namespace_doors
 from sluice_registry.handlers import users as user_doors
 from sluice_registry.handlers.mcp_socket import McpSockets
 from sluice_registry.resources import SYSTEMAGENTS, WORKERS
 from sluice_registry.service.counters import Counters
+from sluice_registry.service.facility import Client, FacilityLogins
 from sluice_registry.service.hashes import Hashes
 from sluice_registry.service.heartbeats import Heartbeats
 from sluice_registry.service.identity import TokenIssuer
@@ -69,6 +70,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         service.database, issuer, hashes, lifetime=settings.session_lifetime, longest=settings.session_longest
     )
     service.auth.passwords = AskedPasswords(logins.verify, service.keyring, settings.shared.trusted_proxies)
+    client = Client(
+        settings.oidc_client_id,
+        None if settings.oidc_client_secret is None else settings.oidc_client_secret.get_secret_value(),
+        settings.oidc_scopes,
+    )
+    at_facility = None
+    if service.facility is not None and client.client_id:
+        at_facility = FacilityLogins(service.facility, logins, issuer, service.keyring, client)
     users = Users(service.database, issuer, hashes)
     namespaces = Namespaces(service.database)
     control = MessageControl(service.database, events, service.zone)
@@ -115,7 +124,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             namespace_doors.router(namespaces),
             tokens.router(issuer, lifetime=settings.token_lifetime),
             user_doors.router(users),
-            login.router(logins, settings.shared.trusted_proxies),
+            login.router(logins, settings.shared.trusted_proxies, facility=at_facility is not None),
+            oidc.router(at_facility, settings.shared.trusted_proxies),
             oauth.router(settings.auth0_domain),
             sockets.router(),
             schema.router(),

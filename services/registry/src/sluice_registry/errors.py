@@ -4,7 +4,9 @@ from sluice_core.errors import Problem
 
 __all__ = [
     "BeyondOwnRights",
+    "LoginFailed",
     "NamespaceUnknown",
+    "NoFacility",
     "NoSuchToken",
     "NotForNamespaces",
     "TokenUnknown",
@@ -67,3 +69,15 @@ class TokenUnknown(Problem):
     """A list cannot go on after a token that does not exist."""
 
     status, code, title = 400, "token_unknown", "No such token"
+
+
+class NoFacility(Problem):
+    """No OpenID provider is configured."""
+
+    status, code, title = 404, "no_facility", "There is no login by the facility"
+
+
+class LoginFailed(Problem):
+    """A login by the facility did not come to its end; it can be begun anew."""
+
+    status, code, title = 400, "login_failed", "The login failed"

@@ -43,6 +43,15 @@ class Settings(ServiceSettings):
         timedelta(hours=1), description="Life of a session that is not renewed; whoami renews one that is half over."
     )
     session_longest: Duration = Field(timedelta(days=1), description="Age at which a session ends in any case.")
+    oidc_client_id: str = Field(
+        "", description="What the facility's provider calls us; with it and SLUICE_OIDC_ISSUER people log in there."
+    )
+    oidc_client_secret: SecretStr | None = Field(
+        None, description="Proves to the provider that we are we; none for a public client."
+    )
+    oidc_scopes: str = Field(
+        "openid profile email", description="What is asked of the provider; many tell groups for one more word only."
+    )
     mcp_connections: int = Field(
         1000, ge=0, description="WebSockets of the message control protocol that one process keeps open."
     )

@@ -151,6 +151,8 @@ user_account = Table(
     Column("password_hash", Text),
     Column("created_at", Instant, nullable=False, server_default=text("now()")),
     Column("last_login", Instant),
+    # What the facility's provider calls him, since he logged in there for the first time.
+    Column("facility_subject", String(255)),
 )
 
 # contract 4.4

@@ -9,19 +9,21 @@ from uuid import uuid4
 
 import jwt
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from sluice_core.auth.identity import INVALID, Identity, Refused
 from sluice_core.auth.keyring import Keyring
 from sluice_core.auth.keys import public_jwk
 from sluice_core.auth.scopes import ROLES, resolve
 
-__all__ = ["AUDIENCE", "ISSUER", "LEEWAY", "SESSION_AUDIENCE", "Signer", "Verified", "Verifier"]
+__all__ = ["ATTEMPT_AUDIENCE", "AUDIENCE", "ISSUER", "LEEWAY", "SESSION_AUDIENCE", "Signer", "Verified", "Verifier"]
 
 ISSUER = "sluice"
 AUDIENCE = "sluice"
 SESSION_AUDIENCE = "sluice-session"
 """What a session says instead of `AUDIENCE`, so that it is no token, nor a token a session."""
+ATTEMPT_AUDIENCE = "sluice-login"
+"""What a login says that was begun and is not done yet."""
 LEEWAY = 10
 """Seconds by which the clocks of registry and service may differ."""
 
@@ -114,6 +116,10 @@ class Signer:
         """
         return self._sign(SESSION_AUDIENCE, session_id, subject, expires_in, roles, {"csrf": csrf})
 
+    def sign_attempt(self, attempt: Mapping[str, str], *, expires_in: timedelta) -> str:
+        """Make a cookie by which a browser shows that it has begun a login; whoever holds it can read it."""
+        return self._sign(ATTEMPT_AUDIENCE, uuid4().hex, "login", expires_in, (), {"attempt": dict(attempt)})
+
     def _sign(
         self,
         audience: str,
@@ -184,13 +190,32 @@ class Verifier:
         Refused
             ``Invalid token.``, whatever is wrong.
         """
+        kid, key, payload = self.claims(token)
+        try:
+            claims = msgspec.convert(payload, _Claims)
+        except msgspec.ValidationError:
+            raise Refused(INVALID) from None
+        scopes = resolve(claims.roles, claims.scope.split())
+        namespaces = None if claims.namespaces is None else frozenset(claims.namespaces)
+        by: Literal["token", "session"] = "session" if self._audience == SESSION_AUDIENCE else "token"
+        identity = Identity(claims.sub, scopes, claims.jti, namespaces, by)
+        return Verified(identity, claims.jti, claims.exp, kid, key, claims.csrf)
+
+    def claims(self, token: str) -> tuple[str, Ed25519PublicKey, dict[str, Any]]:
+        """Return ``kid``, key and claims of `token`, whatever they say beside who may read it and for how long.
+
+        Raises
+        ------
+        Refused
+            As `verify`.
+        """
         try:
             # The header alone: a stranger's 8 kB are not decoded before it names a key of ours.
             kid: str = jwt.get_unverified_header(token.partition(".")[0] + "..").get("kid", "")
             key = self._keyring.key(kid)
             if key is None:
                 raise Refused(INVALID)
-            payload = jwt.decode(
+            payload: dict[str, Any] = jwt.decode(
                 token,
                 key,
                 algorithms=[_ALGORITHM],
@@ -199,11 +224,6 @@ class Verifier:
                 leeway=LEEWAY,
                 options={"require": ["exp", "aud", "iss", "sub", "jti"], "strict_aud": True},
             )
-            claims = msgspec.convert(payload, _Claims)
-        except (jwt.PyJWTError, msgspec.ValidationError):
+        except jwt.PyJWTError:
             raise Refused(INVALID) from None
-        scopes = resolve(claims.roles, claims.scope.split())
-        namespaces = None if claims.namespaces is None else frozenset(claims.namespaces)
-        by: Literal["token", "session"] = "session" if self._audience == SESSION_AUDIENCE else "token"
-        identity = Identity(claims.sub, scopes, claims.jti, namespaces, by)
-        return Verified(identity, claims.jti, claims.exp, kid, key, claims.csrf)
+        return kid, key, payload

@@ -2,14 +2,14 @@
 
 import hmac
 import html
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
@@ -24,6 +24,7 @@ from sluice_core.rest import ApiError
 from sluice_core.rest.body import parse
 from sluice_registry.errors import WrongPassword
 from sluice_registry.handlers.answers import json_response
+from sluice_registry.handlers.cookies import hand_out, is_secure, root_path, safe_path, take_back
 from sluice_registry.service.logins import Logins, Opened
 
 __all__ = ["router"]
@@ -65,15 +66,18 @@ class Caller(BaseModel):
     session: SessionShown | None
 
 
-def router(logins: Logins, trusted: Trusted) -> APIRouter:
+def router(logins: Logins, trusted: Trusted, *, facility: bool = False) -> APIRouter:
     """Return login, logout and whoami.
 
     Parameters
     ----------
     trusted
         Proxies that tell where a request comes from.
+    facility
+        Whether the form leads to the facility's login too.
     """
     routes = APIRouter()
+    page = partial(_page, facility=facility)
 
     async def open_session(request: Request, credentials: Credentials) -> Opened:
         source = client_address(request.scope, trusted)
@@ -115,7 +119,7 @@ def router(logins: Logins, trusted: Trusted) -> APIRouter:
     async def login(request: Request) -> Response:
         _insist_on_own_site(request)
         opened = await open_session(request, _credentials(await _data(request)))
-        return _hand_out(request, json_response(_shown(opened.identity, opened.expires_at)), opened)
+        return hand_out(request, json_response(_shown(opened.identity, opened.expires_at)), opened)
 
     @routes.post(
         "/api/auth/logout",
@@ -130,7 +134,7 @@ def router(logins: Logins, trusted: Trusted) -> APIRouter:
     async def logout(request: Request, session: Browser) -> Response:
         if session is not None:
             await logins.log_out(session)
-        return _take_back(request, Response(status_code=204))
+        return take_back(request, Response(status_code=204))
 
     @routes.get(
         "/api/auth/whoami",
@@ -149,12 +153,12 @@ def router(logins: Logins, trusted: Trusted) -> APIRouter:
             return json_response(_shown(caller, None))
         with suppress(DatabaseAway):  # then it is renewed the next time
             if opened := await logins.renew(session):
-                return _hand_out(request, json_response(_shown(opened.identity, opened.expires_at)), opened)
+                return hand_out(request, json_response(_shown(opened.identity, opened.expires_at)), opened)
         return json_response(_shown(caller, datetime.fromtimestamp(session.expires, UTC)))
 
     @routes.get(PAGE, include_in_schema=False)
     async def form(request: Request) -> Response:
-        return _page(request, next_path=request.query_params.get("next", ""))
+        return page(request, next_path=request.query_params.get("next", ""))
 
     @routes.post(PAGE, include_in_schema=False)
     async def form_sent(request: Request) -> Response:
@@ -164,15 +168,15 @@ def router(logins: Logins, trusted: Trusted) -> APIRouter:
         sent = {name: value for name, value in texts if isinstance(value, str)}
         next_path = sent.get("next") or request.query_params.get("next", "")
         if problem := _form_csrf(request, sent.get("csrfmiddlewaretoken", "")):
-            return _page(request, problem, status=403, next_path=next_path)
+            return page(request, problem, status=403, next_path=next_path)
         try:
             opened = await open_session(request, _credentials(sent))
         except (Invalid, WrongPassword):
-            return _page(request, WRONG, status=401, next_path=next_path, headers=CHALLENGE)
+            return page(request, WRONG, status=401, next_path=next_path, headers=CHALLENGE)
         except (TooManyTries, Unavailable) as exc:
-            return _page(request, exc.detail, status=exc.status, next_path=next_path, headers=exc.headers)
-        answer = Response(status_code=302, headers={"Location": _safe(next_path, f"{_root(request)}/")})
-        return _hand_out(request, answer, opened)
+            return page(request, exc.detail, status=exc.status, next_path=next_path, headers=exc.headers)
+        answer = Response(status_code=302, headers={"Location": safe_path(next_path, f"{root_path(request)}/")})
+        return hand_out(request, answer, opened)
 
     return routes
 
@@ -203,37 +207,6 @@ def _credentials(data: Any) -> Credentials:
         raise Invalid(
             [{"field": ".".join(map(str, each["loc"])) or "body", "message": each["msg"]} for each in exc.errors()]
         ) from None
-
-
-# Cookies
-
-
-def _root(request: Request) -> str:
-    root: str = request.scope.get("root_path", "")
-    return root
-
-
-def _secure(request: Request) -> bool:
-    return absolute_url(request.scope, "").startswith("https:")
-
-
-def _hand_out(request: Request, answer: Response, opened: Opened) -> Response:
-    """Give the browser a session, new or renewed; scripts can read the second cookie only."""
-    left = int((opened.expires_at - datetime.now(UTC)) / timedelta(seconds=1))
-    csrf = opened.csrf or cookie(request.scope["headers"], CSRF_COOKIE)
-    path, secure = f"{_root(request)}/", _secure(request)
-    answer.set_cookie(SESSION_COOKIE, opened.cookie, left, path=path, secure=secure, httponly=True, samesite="lax")
-    if csrf:
-        answer.set_cookie(CSRF_COOKIE, csrf, left, path=path, secure=secure, samesite="lax")
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
-
-
-def _take_back(request: Request, answer: Response) -> Response:
-    path, secure = f"{_root(request)}/", _secure(request)
-    answer.delete_cookie(SESSION_COOKIE, path=path, secure=secure, httponly=True, samesite="lax")
-    answer.delete_cookie(CSRF_COOKIE, path=path, secure=secure, samesite="lax")
-    return answer
 
 
 # Nobody is logged in by a page of somebody else
@@ -269,13 +242,6 @@ def _form_csrf(request: Request, field: str) -> str | None:
     return None if hmac.compare_digest(digest(sent), digest(known)) else WRONG_TOKEN
 
 
-def _safe(target: str, otherwise: str) -> str:
-    """Return where to go after the login: a path of this site, and nothing that a browser takes for another one."""
-    if not re.fullmatch(r"/(?![/\\])[^\x00-\x20\x7f\\]*", target):
-        return otherwise
-    return quote(target, safe="/?#%&=+,;:@!$'()*~[]-._")
-
-
 def _page(
     request: Request,
     problem: str = "",
@@ -283,6 +249,7 @@ def _page(
     status: int = 200,
     next_path: str = "",
     headers: Mapping[str, str] | None = None,
+    facility: bool = False,
 ) -> Response:
     """Show the form; its texts and its look are those of a later page."""
     csrf = cookie(request.scope["headers"], CSRF_COOKIE) or secrets.token_urlsafe(24)
@@ -291,14 +258,18 @@ def _page(
         f'<input type="hidden" name="{name}" value="{html.escape(value)}">' for name, value in hidden.items()
     )
     said = f'<p role="alert">{html.escape(problem)}</p>' if problem else ""
+    other = ""
+    if facility:
+        target = html.escape(f"{root_path(request)}/api/auth/oidc/login?{urlencode({'next': next_path})}")
+        other = f'<p><a href="{target}">Log in with your account of the facility</a></p>'
     body = (
         f'<!doctype html><html lang="en"><title>Log in</title><h1>Log in</h1>{said}<form method="post">{fields}'
         '<p><label>User name <input name="username" autocomplete="username" maxlength="150" required></label></p>'
         '<p><label>Password <input name="password" type="password" autocomplete="current-password" required></label>'
-        "</p><p><button>Log in</button></p></form></html>\n"
+        f"</p><p><button>Log in</button></p></form>{other}</html>\n"
     )
     answer = Response(body, status, dict(headers or {}), "text/html; charset=utf-8")
     answer.headers["Cache-Control"] = "no-store"
     answer.headers["Content-Security-Policy"] = "default-src 'none'; form-action 'self'; frame-ancestors 'none'"
-    answer.set_cookie(CSRF_COOKIE, csrf, path=f"{_root(request)}/", secure=_secure(request), samesite="lax")
+    answer.set_cookie(CSRF_COOKIE, csrf, path=f"{root_path(request)}/", secure=is_secure(request), samesite="lax")
     return answer

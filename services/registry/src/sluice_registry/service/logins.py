@@ -1,6 +1,7 @@
 """Passwords and sessions: who comes in, for how long, and how he leaves (contract 5.3)."""
 
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import uuid4
@@ -8,7 +9,8 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from sluice_core.auth import Identity, Refused, Session, digest
-from sluice_core.auth.identity import WRONG_PASSWORD
+from sluice_core.auth.facility import Person
+from sluice_core.auth.identity import INACTIVE, WRONG_PASSWORD
 from sluice_core.auth.scopes import resolve
 from sluice_core.auth.tries import Tries
 from sluice_core.database import Database, after_commit
@@ -18,7 +20,11 @@ from sluice_registry.service.identity import TokenIssuer
 from sluice_registry.store.identity import IdentityStore
 from sluice_registry.store.users import Row, UserStore
 
-__all__ = ["Logins", "Opened"]
+__all__ = ["Logins", "NameTaken", "Opened"]
+
+
+class NameTaken(Exception):
+    """A user of the facility has the name of another user."""
 
 
 class Opened(NamedTuple):
@@ -87,36 +93,58 @@ class Logins:
             As `verify`.
         """
         await self._user(username, password, source)
-        session_id, csrf = uuid4().hex, secrets.token_urlsafe(24)
-        expires_at = datetime.now(UTC).replace(microsecond=0) + self._lifetime
-        signer = self._issuer.keys.signer
 
-        def work(connection: Connection) -> list[str]:
-            users = UserStore(connection)
-            user = users.get(username, lock=True)
+        def admit(connection: Connection) -> list[str]:
+            user = UserStore(connection).get(username, lock=True)
             if user is None or not user["is_active"]:
                 raise Refused(WRONG_PASSWORD)  # since a moment ago
-            users.came_in(username)
-            IdentityStore(connection).add_token(
-                id=session_id,
-                name="session",
-                kind="session",
-                subject=username,
-                roles=user["roles"],
-                scopes=[],
-                created_by=username,
-                expires_at=expires_at,
-                kid=signer.kid,
-            )
-            acted(connection, "login", by=username, about=session_id, source=source)
             roles: list[str] = user["roles"]
             return roles
 
-        roles = await self._database.run(self._database.transact, work)
-        cookie = signer.sign_session(
-            username, session_id=session_id, expires_in=self._lifetime, roles=roles, csrf=digest(csrf)
-        )
-        return Opened(_identity(username, roles, session_id), cookie, csrf, expires_at)
+        return await self._open(username, admit, source)
+
+    async def log_in_by_facility(self, person: Person, source: str) -> Opened:
+        """Open a session for somebody of the facility, who becomes a user or gets the roles that he has by now.
+
+        A name belongs to whom the provider means by it the first time, and never to somebody who has a password here,
+        or to a program that has a token: else who may choose his name there could become anybody.
+
+        Raises
+        ------
+        Refused
+            He is switched off.
+        NameTaken
+            His name is somebody else's.
+        DatabaseAway
+            PostgreSQL cannot be reached.
+        """
+        roles = list(person.roles)
+        values = {"email": person.email, "roles": roles, "facility_subject": person.subject}
+
+        def admit(connection: Connection) -> list[str]:
+            users = UserStore(connection)
+            if users.add(username=person.username, is_active=True, password_hash=None, **values) is not None:
+                if IdentityStore(connection).speaks(person.username):
+                    raise NameTaken(person.username)  # of a program's
+                acted(connection, "user.created", by=person.username, about=person.username, roles=roles)
+                return roles
+            user = users.whole(person.username)
+            assert user is not None  # users are never deleted
+            unclaimed = user["facility_subject"] is None and user["password_hash"] is None
+            if not unclaimed and user["facility_subject"] != person.subject:
+                raise NameTaken(person.username)
+            if not user["is_active"]:
+                raise Refused(INACTIVE)
+            users.change(person.username, values if person.email else {**values, "email": user["email"]})
+            if user["roles"] != roles:
+                IdentityStore(connection).revoke_all(person.username, sessions_only=True)
+                acted(connection, "user.changed", by=person.username, about=person.username, changed=["roles"])
+                after_commit(connection, self._issuer.changed)
+            return roles
+
+        opened = await self._open(person.username, admit, source)
+        await self._issuer.refresh()
+        return opened
 
     async def renew(self, session: Session) -> Opened | None:
         """Let a session whose life is half over live on, with the rights that its user has by now.
@@ -178,6 +206,35 @@ class Logins:
 
         await self._database.run(self._database.transact, work)
         await self._issuer.refresh()
+
+    async def _open(self, username: str, admit: Callable[[Connection], list[str]], source: str) -> Opened:
+        """Open a session for a user, with the roles that `admit` tells in the same transaction."""
+        session_id, csrf = uuid4().hex, secrets.token_urlsafe(24)
+        expires_at = datetime.now(UTC).replace(microsecond=0) + self._lifetime
+        signer = self._issuer.keys.signer
+
+        def work(connection: Connection) -> list[str]:
+            roles = admit(connection)
+            UserStore(connection).came_in(username)
+            IdentityStore(connection).add_token(
+                id=session_id,
+                name="session",
+                kind="session",
+                subject=username,
+                roles=roles,
+                scopes=[],
+                created_by=username,
+                expires_at=expires_at,
+                kid=signer.kid,
+            )
+            acted(connection, "login", by=username, about=session_id, source=source)
+            return roles
+
+        roles = await self._database.run(self._database.transact, work)
+        cookie = signer.sign_session(
+            username, session_id=session_id, expires_in=self._lifetime, roles=roles, csrf=digest(csrf)
+        )
+        return Opened(_identity(username, roles, session_id), cookie, csrf, expires_at)
 
     async def _user(self, username: str, password: str, source: str) -> Row:
         """Return the user whose password this is."""

@@ -135,6 +135,11 @@ class IdentityStore:
         """Revoke one token or session; whether it was not before."""
         return self._connection.execute(_revocation().where(token.c.id == token_id)).rowcount > 0
 
+    def speaks(self, subject: str) -> bool:
+        """Whether a token was ever made or imported for a user of this name."""
+        statement = select(token.c.id).where(token.c.subject == subject, token.c.kind != "session").limit(1)
+        return self._connection.execute(statement).first() is not None
+
     def revoke_all(self, subject: str, *, sessions_only: bool = False) -> None:
         """Revoke what a user has."""
         statement = _revocation().where(token.c.subject == subject, _LIVES)

@@ -12,7 +12,7 @@ __all__ = ["UserStore"]
 
 Row = dict[str, Any]
 
-SHOWN = tuple(column for column in user_account.c if column.name != "password_hash")
+SHOWN = tuple(column for column in user_account.c if column.name not in ("password_hash", "facility_subject"))
 
 
 class UserStore:
@@ -40,6 +40,10 @@ class UserStore:
     def password(self, username: str) -> Row | None:
         """Return a user with his ``password_hash``."""
         return self._one(select(user_account).where(user_account.c.username == username))
+
+    def whole(self, username: str) -> Row | None:
+        """Return all that is known of a user, whom nobody changes until the transaction ends."""
+        return self._one(select(user_account).where(user_account.c.username == username).with_for_update())
 
     def standing(self, username: str) -> Row | None:
         """Return a user, who is not switched off before the transaction ends if he is not now."""
