@@ -73,6 +73,32 @@ def test_a_setting_without_the_prefix_of_its_service_is_named_as_it_is() -> None
     assert ended.stderr.startswith("sluice: SLUICE_AI_MEMORY_OPEN: Input should be a valid boolean")
 
 
+@pytest.mark.parametrize(
+    ("env", "sentence"),
+    [
+        ({"SLUICE_TIMEZONE": "Mars"}, "SLUICE_TIMEZONE: 'Mars' is not a time zone"),
+        ({"SLUICE_NATS_URL": "a:hunter2@bus"}, "SLUICE_NATS_URL: a NATS URL is nats://user:password@host:port"),
+        (
+            {"SLUICE_LOGS_DATABASE_URL": "a:hunter2@db"},
+            "SLUICE_LOGS_DATABASE_URL: a PostgreSQL URL is postgresql://user:password@host:port/database",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_named_by_its_variable_and_never_shown_when_secret(
+    env: dict[str, str], sentence: str
+) -> None:
+    given = {"SLUICE_LOGS_DATABASE_URL": "postgresql://nowhere/x", **env}
+    ended = sluice("serve", "logs", "--http", "0", "--admin", "0", env=given)
+    assert (ended.returncode, ended.stderr) == (2, f"sluice: {sentence}\n")
+
+
+@pytest.mark.parametrize("option", ["--http", "--https", "--admin", "--nats-port"])
+def test_a_port_that_is_none_is_refused(option: str) -> None:
+    ended = sluice("up", option, "70000")
+    assert ended.returncode == 2
+    assert "65535" in ended.stderr
+
+
 def test_an_old_schema_is_refused_until_it_is_migrated(empty_database: str, nats_server: NatsServer) -> None:
     env = {"SLUICE_LOGS_DATABASE_URL": empty_database, "SLUICE_NATS_URL": nats_server.url()}
     refused = sluice("serve", "logs", "--http", "0", "--admin", "0", "--host", "127.0.0.1", env=env)

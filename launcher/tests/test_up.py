@@ -247,7 +247,12 @@ def test_a_busy_port_is_named_with_its_option(tmp_path: Path, port: str) -> None
         ({"only": ["nobody"]}, "there is no service 'nobody'; installed: logs, registry, stream"),
         ({"tls_cert": Path("cert.pem")}, "--tls-cert and --tls-key belong together"),
         ({"tls_cert": Path("absent.pem"), "tls_key": Path("absent.pem")}, "absent.pem cannot be read"),
+        ({"tls_cert": Path(__file__), "tls_key": Path(__file__)}, "are no certificate and its private key"),
         ({"postgres": "postgresql://a:hunter2@127.0.0.1:1/x", "nats": "nats://127.0.0.1:1"}, "no login at"),
+        ({"postgres": "mysql://a:hunter2@127.0.0.1/x"}, "--postgres: a PostgreSQL URL is postgresql://"),
+        ({"postgres": "postgresql://a:hunter2/3@127.0.0.1/x"}, "--postgres: a PostgreSQL URL is postgresql://"),
+        ({"nats": "a:hunter2@127.0.0.1:4222"}, "--nats: a NATS URL is nats://"),
+        ({"nats": "nats://a:hunter2@127.0.0.1:port"}, "--nats: a NATS URL is nats://"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_sentence(tmp_path: Path, changes: dict[str, object], sentence: str) -> None:

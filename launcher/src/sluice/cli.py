@@ -5,7 +5,7 @@ import shlex
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -22,6 +22,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def _port(text: str) -> Any:
+    return typer.Option(help=text, min=0, max=65535)
+
+
 Data = Annotated[
     Path | None,
     typer.Option(
@@ -33,10 +38,10 @@ Data = Annotated[
 @app.command()
 def up(
     data: Data = None,
-    http: Annotated[int, typer.Option(help="Port of plain HTTP; 0: any that is free.")] = 8002,
-    https: Annotated[int, typer.Option(help="Port of TLS.")] = 8443,
-    admin: Annotated[int, typer.Option(help="Port of readiness and metrics, on 127.0.0.1 only.")] = 8004,
-    nats_port: Annotated[int, typer.Option(help="Port of the nats-server that is started, on 127.0.0.1 only.")] = 4222,
+    http: Annotated[int, _port("Port of plain HTTP; 0: any that is free.")] = 8002,
+    https: Annotated[int, _port("Port of TLS.")] = 8443,
+    admin: Annotated[int, _port("Port of readiness and metrics, on 127.0.0.1 only.")] = 8004,
+    nats_port: Annotated[int, _port("Port of the nats-server that is started, on 127.0.0.1 only.")] = 4222,
     host: Annotated[str, typer.Option(help="Address of HTTP and HTTPS.")] = "127.0.0.1",
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain (PEM) instead of a self-signed one.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
@@ -73,8 +78,8 @@ def up(
 @app.command()
 def serve(
     service: Annotated[str, typer.Argument(help="Its name, such as registry.")],
-    http: Annotated[int, typer.Option(help="Port; 0: any that is free, told by the log line `ready`.")] = 8000,
-    admin: Annotated[int, typer.Option(help="Port of /healthz, /readyz and /metrics.")] = 9000,
+    http: Annotated[int, _port("Port; 0: any that is free, told by the log line `ready`.")] = 8000,
+    admin: Annotated[int, _port("Port of /healthz, /readyz and /metrics.")] = 9000,
     host: Annotated[str, typer.Option(help="Address of both.")] = "0.0.0.0",  # noqa: S104 - a container's only one
 ) -> None:
     """Run one service, as in a container; the environment says the rest."""

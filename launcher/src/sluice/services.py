@@ -1,22 +1,21 @@
 """The services that are installed, found by entry points: the launcher depends on none of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
-from pydantic_settings import SettingsError
+from pydantic_settings import BaseSettings, SettingsError
 
 from sluice_core.cli import Failure
+from sluice_core.settings import ServiceSettings, Shared
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from sluice_core.settings import ServiceSettings
-
-__all__ = ["Installed", "chosen", "installed"]
+__all__ = ["Installed", "chosen", "installed", "wrong_settings"]
 
 GROUP = "sluice.services"
 
@@ -41,7 +40,7 @@ class Installed:
         """Prefixes of the paths that it answers."""
         return cast(tuple[str, ...], import_module(f"{self.package}.routes").ROUTES)
 
-    def settings(self, **given: Any) -> "ServiceSettings":
+    def settings(self, **given: Any) -> ServiceSettings:
         """Return its settings: what is given, and the environment for the rest.
 
         Raises
@@ -53,21 +52,31 @@ class Installed:
         try:
             return kind(**given)
         except ValidationError as exc:
-            raise Failure("; ".join(_variable(kind, error) for error in exc.errors())) from exc
+            raise wrong_settings(exc, kind) from None
         except SettingsError as exc:
             raise Failure(str(exc)) from exc
 
-    def create_app(self, settings: "ServiceSettings") -> "FastAPI":
+    def create_app(self, settings: ServiceSettings) -> "FastAPI":
         """Return its application."""
         return cast("FastAPI", import_module(f"{self.package}.app").create_app(settings))
 
 
-def _variable(kind: "type[ServiceSettings]", error: Any) -> str:
-    """Name a setting by its variable, as the operator knows it."""
+def wrong_settings(exc: ValidationError, *kinds: type[BaseSettings]) -> Failure:
+    """Return the sentence that names the variables which are missing or wrong.
+
+    Parameters
+    ----------
+    kinds
+        Whose settings they may be, beside those that all services share.
+    """
+    return Failure("; ".join(_variable((*kinds, Shared), error) for error in exc.errors()))
+
+
+def _variable(kinds: Sequence[type[BaseSettings]], error: Any) -> str:
+    words = [str(word) for word in error["loc"]]
     # A setting that a decision has named is reported by that name, which has no prefix.
-    named = error["loc"] and error["loc"][0] in kind.model_fields
-    prefix = kind.model_config.get("env_prefix", "") if named else ""
-    name = f"{prefix}{'_'.join(map(str, error['loc']))}".upper()
+    prefixes = (kind.model_config.get("env_prefix", "") for kind in kinds if words and words[0] in kind.model_fields)
+    name = f"{next(prefixes, '')}{'_'.join(words)}".upper()
     if error["type"] == "missing":
         return f"{name} (or {name}_FILE) is not set"
     return f"{name}: {error['msg'].removeprefix('Value error, ')}"

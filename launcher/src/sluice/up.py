@@ -4,9 +4,10 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from sqlalchemy import make_url
 from sluice import tls
 from sluice.data import DataDirectory
 from sluice.router import PathRouter
-from sluice.services import Installed, chosen
+from sluice.services import Installed, chosen, wrong_settings
 from sluice.starting import without_garbage_collection
 from sluice_core.bus import KEYS, REVOKED, TOKENS, Bus, BusAway, permissions
 from sluice_core.cli import Failure, console, data_directory
@@ -30,7 +31,7 @@ from sluice_core.health import Report
 from sluice_core.http.admin import Observed, combined_admin_app
 from sluice_core.http.server import Listener, PortBusy, Server, ServiceDied, Tls, serve, stop_on_signals
 from sluice_core.logging import configure_logging
-from sluice_core.settings import Shared
+from sluice_core.settings import Shared, nats_url, postgres_url
 
 if TYPE_CHECKING:
     from sluice_embedded import Nats, Postgres
@@ -106,6 +107,8 @@ def run(options: Options) -> None:
     # Until the event loop takes over, a signal unwinds the stack, which ends PostgreSQL and NATS properly.
     signal.signal(signal.SIGTERM, _leave)
     services = chosen(options.only)
+    _check_url("--postgres", options.postgres, postgres_url)
+    _check_url("--nats", options.nats, nats_url)
     progress = Progress()
     with DataDirectory(options.data) as data, ExitStack() as stack:
         ports = _bind(options)
@@ -286,6 +289,14 @@ def _leave(number: int, _frame: object) -> NoReturn:
     raise SystemExit(0)
 
 
+def _check_url(option: str, url: str | None, read: Callable[[str], str]) -> None:
+    if url is not None:
+        try:
+            read(url)
+        except ValueError as exc:
+            raise Failure(f"{option}: {exc}") from None
+
+
 def _bind(options: Options) -> Ports:
     bound: dict[str, Listener] = {}
     try:
@@ -302,8 +313,7 @@ def _shared(ports: Ports) -> Shared:
     try:
         shared = Shared()
     except ValidationError as exc:
-        error = exc.errors()[0]
-        raise Failure(f"SLUICE_{'_'.join(map(str, error['loc'])).upper()}: {error['msg']}") from exc
+        raise wrong_settings(exc) from None
     return shared.model_copy(update={"peer_url": ports.http.url() + shared.base_path})
 
 
@@ -314,6 +324,13 @@ def _certificate(options: Options, data: DataDirectory) -> Tls:
         for file in (options.tls_cert, options.tls_key):
             if not os.access(file, os.R_OK):
                 raise Failure(f"{file} cannot be read")
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(options.tls_cert, options.tls_key, password=str)
+        except (ssl.SSLError, ValueError):
+            raise Failure(
+                f"{options.tls_cert} and {options.tls_key} are no certificate and its private key, "
+                "in PEM and without a passphrase"
+            ) from None
         return Tls(options.tls_cert.absolute(), options.tls_key.absolute())
     return tls.certificate(data.path / "tls", options.host)
 

@@ -101,11 +101,38 @@ def test_a_base_path_is_normalised(given: str, kept: str) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("base_path", "/a/../b"), ("base_path", "/a b"), ("timezone", "Mars/Olympus"), ("public_url", "monitor.example")],
+    [
+        ("base_path", "/a/../b"),
+        ("base_path", "/a b"),
+        ("timezone", "Mars/Olympus"),
+        ("public_url", "monitor.example"),
+        ("nats_url", "bus:4222"),
+        ("nats_url", "nats://bus:x"),
+        ("nats_url", "nats://a:b@bus,"),
+    ],
 )
 def test_a_wrong_value_is_refused_at_start(field: str, value: str) -> None:
     with pytest.raises(ValidationError, match=field):
         Shared.model_validate({field: value})
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///x", "postgresql:db", "postgresql://db:1:2/demo", "postgresql+asyncpg://db/x"]
+)
+def test_another_database_is_refused_at_start(url: str) -> None:
+    with pytest.raises(ValidationError, match="a PostgreSQL URL is"):
+        Settings(database_url=SecretStr(url))
+
+
+@pytest.mark.parametrize("url", ["nats://a:b@bus:4222,tls://other", "nats://[::1]:4222", "nats://token@bus"])
+def test_a_nats_url_may_name_several_servers(url: str) -> None:
+    assert Shared(nats_url=SecretStr(url)).nats_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize("url", ["postgresql:///demo", "postgresql://a:b%40@[::1]:5432/demo?sslmode=require"])
+def test_a_database_url_may_leave_out_what_libpq_knows(url: str) -> None:
+    read = Settings(database_url=SecretStr(url)).database_url.get_secret_value()
+    assert read == url.replace("postgresql", "postgresql+psycopg2")
 
 
 def test_utc_is_the_utc_that_is_written_with_a_z() -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, timedelta, tzinfo
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AliasChoices, BeforeValidator, Field, PlainSerializer, SecretStr, field_validator
@@ -22,7 +23,16 @@ from pydantic_settings import (
     SettingsError,
 )
 
-__all__ = ["Duration", "ServiceSettings", "Shared", "duration_text", "parse_duration", "service_config"]
+__all__ = [
+    "Duration",
+    "ServiceSettings",
+    "Shared",
+    "duration_text",
+    "nats_url",
+    "parse_duration",
+    "postgres_url",
+    "service_config",
+]
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
@@ -65,6 +75,43 @@ def duration_text(value: timedelta) -> str:
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(duration_text)]
 """A `~datetime.timedelta` that is written ``5m``, ``90s``, ``1h``, ``2d`` or in seconds."""
+
+
+def nats_url(url: str) -> str:
+    """Return a NATS URL as it is.
+
+    Raises
+    ------
+    ValueError
+        It is none; the message does not quote it, as it may hold a password.
+    """
+    for one in url.split(","):
+        parts = urlsplit(one.strip())
+        if parts.scheme not in ("nats", "tls") or not parts.hostname or not _has_port(parts.netloc):
+            raise ValueError("a NATS URL is nats://user:password@host:port")
+    return url
+
+
+def postgres_url(url: str) -> str:
+    """Return a PostgreSQL URL with the driver named.
+
+    The secret of an operator says ``postgresql://``, which SQLAlchemy 2.1 takes for psycopg 3.
+
+    Raises
+    ------
+    ValueError
+        It is none; the message does not quote it, as it may hold a password.
+    """
+    parts = urlsplit(url)
+    kinds = ("postgres", "postgresql", "postgresql+psycopg2")
+    if parts.scheme not in kinds or not url.startswith(f"{parts.scheme}://") or not _has_port(parts.netloc):
+        raise ValueError("a PostgreSQL URL is postgresql://user:password@host:port/database")
+    return "postgresql+psycopg2" + url.removeprefix(parts.scheme)
+
+
+def _has_port(netloc: str) -> bool:
+    """Whether what stands behind the host is a port, or nothing."""
+    return re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(:[0-9]{0,5})?", netloc.rpartition("@")[2]) is not None
 
 
 def _comma_separated(value: object) -> object:
@@ -173,6 +220,11 @@ class Shared(_Settings):
         timedelta(minutes=1), description="How long a starting service waits for PostgreSQL before it gives up."
     )
 
+    @field_validator("nats_url")
+    @classmethod
+    def _is_nats(cls, url: SecretStr) -> SecretStr:
+        return SecretStr(nats_url(url.get_secret_value()))
+
     @field_validator("timezone")
     @classmethod
     def _zone_exists(cls, name: str) -> str:
@@ -233,9 +285,8 @@ class ServiceSettings(_Settings):
 
     @field_validator("database_url")
     @classmethod
-    def _name_the_driver(cls, url: SecretStr) -> SecretStr:
-        # The secret of an operator says postgresql://, which SQLAlchemy 2.1 takes for psycopg 3.
-        return SecretStr(re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", url.get_secret_value()))
+    def _is_postgres(cls, url: SecretStr) -> SecretStr:
+        return SecretStr(postgres_url(url.get_secret_value()))
 
 
 def service_config(service: str) -> SettingsConfigDict:
