@@ -81,6 +81,9 @@ def read_batch(reader: Reader, media: str, body: bytes) -> Batch:
     for at, piece in enumerate(pieces):
         if at == MOST:
             raise ApiError(413, {"detail": f"A batch has no more than {MOST} records."})
+        if isinstance(piece, bytes) and len(piece) > RECORD_LIMIT:
+            found.rejected[at] = {"non_field_errors": [f"A record has no more than {RECORD_LIMIT} bytes."]}
+            continue
         try:
             record = reader.read(piece) if isinstance(piece, bytes) else reader.take(piece)
             found.records.append((at, record))
