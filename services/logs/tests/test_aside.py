@@ -137,7 +137,7 @@ async def test_what_is_no_record_is_parked_with_its_reason_and_stops_nobody(
         return (await stream.stream_info("DLQ")).state.messages == len(bad) + 1
 
     await eventually_async(parked)
-    reasons = [(await stream.get_msg("DLQ", seq=n + 1)).headers[REASON] for n in range(len(bad) + 1)]
+    reasons = [((await stream.get_msg("DLQ", seq=n + 1)).headers or {})[REASON] for n in range(len(bad) + 1)]
     assert all(reasons)
     assert any("level" in reason for reason in reasons)
     await admin.close()

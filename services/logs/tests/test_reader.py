@@ -28,7 +28,7 @@ DAY = date(2031, 3, 1)
 NEW_YORK = ZoneInfo("America/New_York")
 
 # What PostgreSQL and COPY give a meaning to is more likely than by chance.
-CHARACTERS = st.characters(exclude_categories=("Cs",), exclude_characters="\0") | st.sampled_from("\t\n\r\\.N\b\v\f\"'")
+CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0") | st.sampled_from("\t\n\r\\.N\b\v\f\"'")
 TEXT = st.text(CHARACTERS, min_size=1, max_size=40)
 NUMBERS = st.integers() | st.integers(-(2**70), 2**70) | st.floats(-1e15, 1e15, allow_nan=False)
 JSON: st.SearchStrategy[Any] = st.recursive(

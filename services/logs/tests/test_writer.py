@@ -101,7 +101,7 @@ async def test_records_that_belong_together_fail_together_and_no_others_with_the
         world.writer.write([sound("a"), bad(), sound("c")], together=True),
         world.writer.write([bad(), sound("e")]),
     )
-    assert (together.refused, apart.refused) == ({1}, {0})
+    assert (together.refused, apart.refused) == (frozenset({1}), frozenset({0}))
     assert world.stored() == ["e"]
 
 
