@@ -79,7 +79,7 @@ def test_what_is_accepted_while_postgresql_is_away_is_stored_later_in_order_and_
         found = requests.get(f"{served.url}{URL}{each.json()['id']}/", timeout=20)
         assert found.json() == each.json()
     assert post(served, body(message="after"), headers=json_type).status_code == 201
-    assert messages(served) == [*expected, "after"]
+    eventually(lambda: messages(served) == [*expected, "after"])
 
 
 def test_both_away_is_503_with_retry_after(served: Served, postgres_server: PostgresServer, server: NatsServer) -> None:

@@ -194,8 +194,8 @@ async def test_when_the_answer_is_lost_twice_the_stream_has_the_records_under_th
 
 
 async def test_a_message_of_the_stream_is_stored_once_however_often_it_comes(world: World) -> None:
-    lines = world.writer.number([sound("a"), sound("b")])
-    others = world.writer.number([sound("a"), sound("b")])
+    lines = await world.writer.number([sound("a"), sound("b")])
+    others = await world.writer.number([sound("a"), sound("b")])
     await world.writer.write_inputs([("7@t", lines)])
     await world.writer.write_inputs([("7@t", others), ("8@t", [])])
     assert world.stored("id") == [line.key for line in lines]

@@ -1,5 +1,6 @@
 """Records in the stream: those that wait there until PostgreSQL is back, and those that programs send by NATS."""
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -71,7 +72,7 @@ class LogConsumer:
 
         Raises
         ------
-        DatabaseAway
+        DatabaseAway, LineFull
             They are not known to be stored.
         """
         inputs: list[tuple[str, Sequence[Line]]] = []
@@ -79,20 +80,21 @@ class LogConsumer:
         for message in batch:
             try:
                 # A stream that was made anew counts from 1 again.
-                inputs.append((f"{message.sequence}@{message.at.isoformat()}", self._lines(message)))
+                inputs.append((f"{message.sequence}@{message.at.isoformat()}", await self._lines(message)))
             except Poison as exc:
                 rejected.append((message, str(exc)))
         if inputs:
             await self._writer.write_inputs(inputs)
         return rejected
 
-    def _lines(self, message: Message) -> list[Line]:
+    async def _lines(self, message: Message) -> list[Line]:
         try:
             if message.subject == ACCEPTED:
-                return msgspec.msgpack.decode(message.data, type=list[Line])
-            return self._writer.number(self._records(message))
+                return await asyncio.to_thread(msgspec.msgpack.decode, message.data, type=list[Line])
+            records = await asyncio.to_thread(self._records, message)
         except (ValueError, RecursionError) as exc:
             raise Poison(str(exc)) from None
+        return await self._writer.number(records)
 
     def _records(self, message: Message) -> list[Record]:
         """Read what a program sent; one bad record spoils its message, which is parked as it came."""

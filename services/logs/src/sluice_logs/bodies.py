@@ -13,7 +13,7 @@ from sluice_core.rest.body import parse
 from sluice_core.rest.errors import ApiError
 from sluice_logs.records import JSON, Reader, Record
 
-__all__ = ["BATCH_LIMIT", "NDJSON", "RECORD_LIMIT", "Batch", "is_batch", "read_batch", "unpack"]
+__all__ = ["BATCH_LIMIT", "MOST", "NDJSON", "RECORD_LIMIT", "Batch", "is_batch", "read_batch", "too_large", "unpack"]
 
 # Bytes, unpacked (decision 3).
 RECORD_LIMIT = 4 * 2**20

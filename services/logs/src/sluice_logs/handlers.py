@@ -1,6 +1,7 @@
 """``POST /api/logs/`` and ``GET /api/logs/summary/`` (contract 3.2)."""
 
 import asyncio
+from collections.abc import Mapping
 
 from sluice_core.auth import Authenticator, Scope
 from sluice_core.database import Database
@@ -46,6 +47,7 @@ class Records:
             auth="ignored" if self._is_open else "session",
             scope=None if self._is_open else Scope.LOGS_WRITE,
             body_limit=bodies.BATCH_LIMIT,
+            openapi={"post": _document_post()},
         )
 
     async def post(self, request: Request) -> Reply:
@@ -101,6 +103,64 @@ def endpoints(database: Database, logs: Logs, records: Records) -> tuple[Endpoin
         records.endpoint(),
         Endpoint("/api/logs/summary/", {"GET": summary}, auth="read", openapi={"get": _document()}),
     )
+
+
+def _document_post() -> dict[str, object]:
+    one, row = ({"$ref": f"#/components/schemas/{name}"} for name in (f"{LOGS.model}Write", LOGS.model))
+    errors = {"$ref": "#/components/schemas/FieldErrors"}
+    batch = {
+        "type": "object",
+        "description": "What became of many records.",
+        "properties": {
+            "accepted": {"type": "integer"},
+            "rejected": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "index": {"type": "integer", "description": "Place in the body, from 0."},
+                        "errors": errors,
+                    },
+                },
+            },
+        },
+    }
+    content = {
+        "application/json": {"schema": {"anyOf": [one, {"type": "array", "items": one, "maxItems": bodies.MOST}]}},
+        bodies.NDJSON: {"schema": {"type": "string", "description": "One record a line."}},
+        "application/x-www-form-urlencoded": {"schema": one},
+        "multipart/form-data": {"schema": one},
+    }
+
+    def answer(description: str, *schemas: Mapping[str, object]) -> dict[str, object]:
+        schema = schemas[0] if len(schemas) == 1 else {"anyOf": list(schemas)}
+        return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+    detail = {"$ref": "#/components/schemas/Detail"}
+    return {
+        "tags": ["logs"],
+        "operationId": "logs_create",
+        "summary": "Store one record, or many: an array, or a line each",
+        "description": "4 MB a record, 16 MB a batch, unpacked; the body may be packed with gzip or zstd.",
+        "parameters": [
+            {
+                "name": "atomic",
+                "in": "query",
+                "schema": {"type": "boolean"},
+                "description": "Store all records of a batch or none.",
+            },
+            {"name": "Content-Encoding", "in": "header", "schema": {"enum": ["identity", "gzip", "zstd"]}},
+        ],
+        "requestBody": {"required": True, "content": content},
+        "responses": {
+            "201": answer("The new record, or how many of a batch are stored", row, batch),
+            "400": answer("Bad values, or a batch of which nothing is stored", errors, batch),
+            "403": answer("A session of another page, or no right to send where that is asked for", detail),
+            "413": answer("The body is too long, or the batch too large", detail),
+            "415": answer("Not a media type or encoding for bodies", detail),
+            "503": answer("Nothing takes it now; `Retry-After` says when to try again", detail),
+        },
+    }
 
 
 def _document() -> dict[str, object]:
