@@ -23,8 +23,8 @@ __all__ = ["BLOCK", "SEVERE", "SIMPLE", "log_ids", "log_input", "log_record", "m
 metadata = MetaData()
 
 BLOCK = 10_000_000
-"""Ids that a process reserves at once: enough to go on while PostgreSQL is away for hours. Nobody can read more than
-2**53 / BLOCK restarts from now on, which is when JavaScript begins to round ids."""
+"""Ids that a process reserves at once: enough to go on for long while PostgreSQL is away. JavaScript begins to round
+them after 900 million blocks."""
 
 log_ids = Sequence("log_record_ids", metadata=metadata, increment=BLOCK, data_type=BigInteger)
 
