@@ -1,8 +1,9 @@
 """Log records as agents send them."""
 
+import json
 from typing import Any
 
-__all__ = ["URL", "record"]
+__all__ = ["URL", "body", "record"]
 
 URL = "/api/logs/"
 
@@ -24,3 +25,8 @@ def record(**given: Any) -> dict[str, Any]:
         "extra_data": {"execution_id": "fast-ada-0001", "run_id": 100010, "username": "ada"},
         **given,
     }
+
+
+def body(**given: Any) -> bytes:
+    """Return `record` as it is sent."""
+    return json.dumps(record(**given)).encode()

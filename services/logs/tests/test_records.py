@@ -1,6 +1,6 @@
 """``/api/logs/``: who may do what with log records, and what comes back (contract 3.2, decisions 3 to 7)."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -95,12 +95,6 @@ def test_a_body_over_4_mb_is_413(client: TestClient) -> None:
     reply = client.post(URL, json=record(message="x" * (4 * 2**20)))
     assert reply.status_code == 413
     assert messages(client) == []
-
-
-def test_an_array_is_no_record_yet(client: TestClient) -> None:
-    reply = client.post(URL, json=[record()])
-    expected = {"non_field_errors": ["Invalid data. Expected a dictionary, but got list."]}
-    assert (reply.status_code, reply.json()) == (400, expected)
 
 
 # Who may do what
@@ -239,7 +233,8 @@ def test_a_list_longer_than_a_page_is_whole_and_in_order(client: TestClient) -> 
     fields = record(extra_data=None)
     began = datetime.fromisoformat("2026-05-05T00:00:00Z")
     # Many share a timestamp, so that pages end between them.
-    rows = [fields | {"timestamp": began + timedelta(seconds=n // 7), "message": str(n)} for n in range(1_234)]
+    fields |= {"received_on": datetime.now(UTC).date()}
+    rows = [fields | {"id": n, "timestamp": began + timedelta(seconds=n // 7), "message": str(n)} for n in range(1_234)]
     with client.app.state.service.database.engine.begin() as connection:  # type: ignore[attr-defined]
         connection.execute(log_record.insert(), rows)
     assert messages(client) == [str(n) for n in reversed(range(1_234))]
@@ -262,7 +257,8 @@ def test_lists_are_answered_by_an_index(client: TestClient, query: str, index: s
 
     @sa.event.listens_for(engine, "before_cursor_execute")
     def remember(_c: Any, _cursor: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> None:
-        statements.append((statement, parameters))
+        if "FROM log_record" in statement:  # and not what is tidied up meanwhile
+            statements.append((statement, parameters))
 
     assert client.get(f"{URL}?{query}").status_code == 200
     statement, parameters = statements[-1]
@@ -270,11 +266,15 @@ def test_lists_are_answered_by_an_index(client: TestClient, query: str, index: s
         for way in worse:  # and yet better for an empty table
             connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")
         plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars())
-    assert index in plan, plan
+        parts = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = %s::regclass"
+        indexes = list(connection.exec_driver_sql(parts, (index,)).scalars())
+    assert indexes
+    assert all(each in plan for each in indexes), plan
 
 
 def test_the_resource_has_the_columns_of_its_table() -> None:
-    assert [field.column for field in LOGS.fields] == [column.name for column in log_record.columns]
+    columns = [column.name for column in log_record.columns]
+    assert [*(field.column for field in LOGS.fields), "received_on"] == columns
 
 
 def test_log_records_leave_no_audit_record_unless_they_are_changed_or_refused(

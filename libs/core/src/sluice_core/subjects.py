@@ -20,6 +20,7 @@ __all__ = [
     "dlq",
     "from_token",
     "heartbeat_in",
+    "logs_in",
     "token",
 ]
 
@@ -27,6 +28,7 @@ ABSENT = "_"
 """Token of a name that is absent."""
 
 HEARTBEAT_IN = "agents.in.heartbeat"
+LOGS_IN = "logs.in"
 
 _EMPTY = "="
 _ESCAPED = re.compile(r"[^A-Za-z0-9_-]")
@@ -135,6 +137,23 @@ def heartbeat_in(subject: str) -> HeartbeatIn:
     if not name or namespace == "":
         raise ValueError(f"no name, or an empty namespace instead of {ABSENT}: {subject!r}")
     return HeartbeatIn(namespace, name)
+
+
+def logs_in(subject: str) -> tuple[str, str]:
+    """Read whose log records come on a subject ``logs.in.<app>.<instance>``: names of the app and of the instance.
+
+    Raises
+    ------
+    ValueError
+        When it is not such a subject.
+    """
+    parts = subject.removeprefix(f"{LOGS_IN}.").split(".")
+    if not subject.startswith(f"{LOGS_IN}.") or len(parts) != 2:
+        raise ValueError(f"not {LOGS_IN}.<app>.<instance>: {subject!r}")
+    app, instance = map(from_token, parts)
+    if not app or not instance:
+        raise ValueError(f"no name of an app or of an instance: {subject!r}")
+    return app, instance
 
 
 def _is_plain(byte: int) -> bool:

@@ -1,8 +1,10 @@
 """What the log service can be told from outside."""
 
+from datetime import timedelta
+
 from pydantic import Field
 
-from sluice_core.settings import ServiceSettings, service_config
+from sluice_core.settings import Duration, ServiceSettings, service_config
 
 __all__ = ["Settings"]
 
@@ -14,4 +16,15 @@ class Settings(ServiceSettings):
 
     anonymous_post: bool = Field(
         True, description="Whether programs may send log records without a token (decision 3); agents send none."
+    )
+    retention: Duration = Field(
+        timedelta(days=90),
+        ge=timedelta(0),
+        le=timedelta(days=36500),
+        description="Age at which records are dropped, a whole day of arrival at a time; 0 keeps them for ever.",
+    )
+    waiting_bytes: int = Field(
+        64 * 2**20,
+        ge=2**20,
+        description="Bytes of records that may wait for their transaction; beyond it they are answered 503.",
     )

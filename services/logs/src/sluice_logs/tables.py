@@ -3,11 +3,12 @@
 from sqlalchemy import (
     BigInteger,
     Column,
+    Date,
     DateTime,
-    Identity,
     Index,
     Integer,
     MetaData,
+    Sequence,
     SmallInteger,
     String,
     Table,
@@ -17,15 +18,21 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-__all__ = ["SEVERE", "SIMPLE", "log_record", "metadata", "words"]
+__all__ = ["BLOCK", "SEVERE", "SIMPLE", "log_ids", "log_input", "log_record", "metadata", "words"]
 
 metadata = MetaData()
 
-# contract 3.2
+BLOCK = 10_000_000
+"""Ids that a process reserves at once: enough to go on for long while PostgreSQL is away. JavaScript begins to round
+them after 900 million blocks."""
+
+log_ids = Sequence("log_record_ids", metadata=metadata, increment=BLOCK, data_type=BigInteger)
+
+# contract 3.2; a partition a day, which retention drops as a whole
 log_record = Table(
     "log_record",
     metadata,
-    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("app_name", String(100), nullable=False),
     Column("instance_name", String(100), nullable=False),
     Column("timestamp", DateTime(timezone=True), nullable=False),
@@ -38,6 +45,18 @@ log_record = Table(
     Column("process", Integer, nullable=False),
     Column("thread", BigInteger, nullable=False),
     Column("extra_data", JSONB(none_as_null=True)),
+    # Day of arrival in UTC, and not of `timestamp`, which is whatever the sender says.
+    Column("received_on", Date, primary_key=True),
+    postgresql_partition_by="RANGE (received_on)",
+)
+
+# Messages of the stream whose records are stored, as the stream may deliver them again.
+log_input = Table(
+    "log_input",
+    metadata,
+    Column("message", Text, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("log_input_at", "at"),
 )
 
 # The words of a message as they stand, since log lines are no prose in any language. PostgreSQL keeps 1 MB of words

@@ -8,7 +8,7 @@ from functools import partial
 from fastapi import FastAPI
 
 from sluice_core.auth.passwords import AskedPasswords
-from sluice_core.bus import AGENTS, AUDIT, DLQ, HEARTBEATS, KEYS, REVOKED, TOKENS, Consumer, consume, keep_room
+from sluice_core.bus import AGENTS, AUDIT, DLQ, HEARTBEATS, KEYS, LOGS, REVOKED, TOKENS, Consumer, consume, keep_room
 from sluice_core.database import DatabaseAway
 from sluice_core.outbox import Relay
 from sluice_core.service import Service, build
@@ -51,7 +51,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         Read from the environment when absent.
     """
     settings = settings or Settings()
-    service = Service("registry", settings, keeps=(AGENTS, HEARTBEATS, AUDIT, DLQ, KEYS, TOKENS, REVOKED))
+    service = Service("registry", settings, keeps=(AGENTS, HEARTBEATS, AUDIT, LOGS, DLQ, KEYS, TOKENS, REVOKED))
     relay = Relay(service.database, service.bus, tables.outbox)
     service.metrics.outbox(relay)
     events = AgentEvents(relay.wake, service.bus.publish)

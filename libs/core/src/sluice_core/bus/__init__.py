@@ -5,7 +5,7 @@ from .client import Bus, ConsumerState, PubAck
 from .consumer import Handle, Poison, Rejected, consume
 from .errors import BusAway, BusError, StreamDiffers, StreamRefused
 from .message import Message
-from .streams import AGENTS, AUDIT, DLQ, HEARTBEATS, KEYS, REVOKED, TOKENS, Bucket, Consumer, Stream
+from .streams import AGENTS, AUDIT, DLQ, HEARTBEATS, KEYS, LOGS, REVOKED, TOKENS, Bucket, Consumer, Stream
 from .trim import keep_room
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "DLQ",
     "HEARTBEATS",
     "KEYS",
+    "LOGS",
     "REVOKED",
     "TOKENS",
     "Backoff",

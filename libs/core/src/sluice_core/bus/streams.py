@@ -16,6 +16,7 @@ __all__ = [
     "DLQ",
     "HEARTBEATS",
     "KEYS",
+    "LOGS",
     "REVOKED",
     "TOKENS",
     "Bucket",
@@ -205,6 +206,18 @@ HEARTBEATS = Stream(
     max_age=180.0,
 )
 """Heartbeats that did not come by HTTP."""
+
+LOGS = Stream(
+    name="LOGS",
+    # What programs send, and what the log service has accepted while PostgreSQL was away.
+    subjects=("logs.in.>", "logs.accepted"),
+    retention="workqueue",
+    # A quarter of an hour of 3,000 records a second at 0.4 kB; beyond it the sender learns that nothing takes more.
+    max_bytes=1024 * MB,
+    # What was accepted must not go because PostgreSQL is away for long.
+    max_age=30 * DAY,
+)
+"""Log records on their way to PostgreSQL."""
 
 DLQ = Stream(
     name="DLQ",

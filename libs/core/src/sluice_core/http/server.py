@@ -5,6 +5,7 @@ import contextlib
 import errno
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,6 +33,10 @@ KEEP_ALIVE = 75
 # that is slow, and the database reads that much ahead at once.
 UNSENT = 128 * 1024
 
+
+# Seconds for which the event loop keeps the interpreter to itself while a thread of the database waits for it. With the
+# default of 5 ms, a transaction whose five steps each wait for the loop takes longer than all its steps.
+SWITCH = 0.0005
 
 MAX_HEAD = 64 * 1024
 """Bytes of a request line and its headers, give or take one packet."""
@@ -215,6 +220,7 @@ class Server:
 
     async def start(self) -> None:
         """Take connections from now on."""
+        sys.setswitchinterval(SWITCH)
         self._task = asyncio.create_task(self._uvicorn.serve(sockets=[self._listener.socket]), name="http server")
         listening = asyncio.create_task(self._uvicorn.listening.wait())
         await asyncio.wait([self._task, listening], return_when=asyncio.FIRST_COMPLETED)

@@ -231,9 +231,9 @@ class Logins:
             return roles
 
         roles = await self._database.run(self._database.transact, work)
-        cookie = signer.sign_session(
-            username, session_id=session_id, expires_in=self._lifetime, roles=roles, csrf=digest(csrf)
-        )
+        # The second in which the transaction began may be over.
+        left = expires_at - datetime.now(UTC).replace(microsecond=0)
+        cookie = signer.sign_session(username, session_id=session_id, expires_in=left, roles=roles, csrf=digest(csrf))
         return Opened(_identity(username, roles, session_id), cookie, csrf, expires_at)
 
     async def _user(self, username: str, password: str, source: str) -> Row:
