@@ -1,4 +1,4 @@
-"""``sluice agents`` and ``sluice token``."""
+"""``sluice agents``."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,17 +12,15 @@ from sluice_core.cli import Api, AsJson, Failure, console, print_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["agents", "token"]
+__all__ = ["commands"]
 
 REFRESH = 2.0
 COLOURS = {"OK": "green", "WARNING": "yellow", "ERROR": "red", "EXITED": "bright_black"}
-DEFAULT_ROLE = "agent"
 
-agents = typer.Typer(help="Agents and their last heartbeats.", invoke_without_command=True, no_args_is_help=False)
-token = typer.Typer(help="Tokens of programs and people.", no_args_is_help=True)
+commands = typer.Typer(help="Agents and their last heartbeats.", invoke_without_command=True, no_args_is_help=False)
 
 
-@agents.callback()
+@commands.callback()
 def list_agents(
     namespace: Annotated[str | None, typer.Option(help="Only agents of this namespace.")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
@@ -94,34 +92,3 @@ def age(seconds: float) -> str:
         if seconds >= length:
             return f"{int(seconds / length)} {unit} ago"
     return f"{max(0, int(seconds))} s ago"
-
-
-@token.command()
-def create(
-    name: Annotated[str, typer.Argument(help="What people call it.")],
-    subject: Annotated[str | None, typer.Option(help="User name that it speaks for.", show_default="the name")] = None,
-    create_user: Annotated[
-        bool, typer.Option("--create-user", help="Accepted for old scripts: a user needs no account to have a token.")
-    ] = False,
-    role: Annotated[
-        list[str] | None, typer.Option(help="Role that it gets; may be repeated.", show_default=DEFAULT_ROLE)
-    ] = None,
-    scope: Annotated[list[str] | None, typer.Option(help="Single right beyond its roles; may be repeated.")] = None,
-    expires: Annotated[
-        str | None, typer.Option(help="Life, such as 12h or 90d.", show_default="as the platform says")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Make a token and print it, this once. What was made before stays valid."""
-    roles = role or ([] if scope else [DEFAULT_ROLE])
-    body = {"name": name, "subject": subject, "roles": roles, "scopes": scope or [], "expires_in": expires}
-    with Api.find() as api:
-        made = api.post("/api/auth/tokens/", body)
-    if as_json:
-        print_json(made)
-        return
-    may = ", ".join([*made["roles"], *made["scopes"]])
-    console(stderr=True).print(
-        f"Token of {made['subject']} ({may}), valid until {made['expires_at']}. It is shown this once:", markup=False
-    )
-    typer.echo(made["token"])
