@@ -121,7 +121,7 @@ def test_the_command_line_finds_the_platform_by_itself(platform: Up) -> None:
     shown = sluice("status", env=env)
     assert (shown.returncode, platform.facts["http"] in shown.stdout) == (0, True)
     assert sluice("agents", "--json", env=env).returncode == 0
-    made = sluice("token", "create", "shifter", env=env)
+    made = sluice("token", "create", "shifter", "--create-user", env=env)
     assert made.returncode == 0, made.stderr
     with httpx2.Client(base_url=platform.facts["http"], trust_env=False) as http:
         headers = {"Authorization": f"Token {made.stdout.strip()}"}

@@ -14,6 +14,7 @@ import psycopg2.extensions
 
 from sluice_core.database import migrate
 from sluice_core.database.provision import create_database
+from sluice_core.logging import configure_logging
 from sluice_embedded import Nats, Postgres
 from tests.integration.platforms import Serve
 
@@ -92,6 +93,7 @@ class Platform:
 def started() -> Iterator[Platform]:
     """Run the servers in a folder that is removed at the end."""
     end_properly()
+    configure_logging("warning")
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
         folder = Path(name)
         with Postgres(folder / "postgres") as postgres, Nats(folder / "nats") as nats:

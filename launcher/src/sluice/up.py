@@ -275,7 +275,7 @@ class _Up:
             ("Admin token", self._data.admin_token_file.read_text().strip()),
             ("  kept in", facts["token_file"]),
             ("Clients", f'eval "$(sluice env{chosen_data})"'),
-            ("Next token", "sluice token create NAME"),
+            ("Next token", "sluice token create NAME --create-user"),
         ):
             table.add_row(label, Text(value))
         out.print(table)

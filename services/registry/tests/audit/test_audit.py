@@ -22,7 +22,7 @@ from sluice_core.cli import Failure
 from sluice_core.database import Database
 from sluice_core.testing import NatsServer, eventually
 from sluice_core.testing.serving import serving
-from sluice_registry import cli
+from sluice_registry.cli import audit as audit_cli
 from sluice_registry.consumer import AuditConsumer
 from sluice_registry.service.audit import Audit
 
@@ -255,7 +255,7 @@ def test_the_command_shows_and_narrows(platform: Platform, monkeypatch: pytest.M
     key = str(platform.ask("POST", AGENTS, json=BEAT).json()["id"])
     platform.records(bool)
     app = typer.Typer()
-    app.add_typer(cli.audit, name="audit")
+    app.add_typer(audit_cli.commands, name="audit")
     app.command("other")(lambda: None)
     run = CliRunner().invoke
     found = json.loads(run(app, ["audit", "--user", "admin", "--since", "10m", "--json"]).output)

@@ -132,7 +132,7 @@ class Facility:
         person, token_id = self.person(claims), claims.get("jti", "")
         if not isinstance(token_id, str) or len(token_id) > MAX_ID:
             raise Refused(INVALID)
-        identity = Identity(person.username, resolve(person.roles, ()), token_id or None)
+        identity = Identity(person.username, resolve(person.roles, ()), token_id or None, by="facility")
         return Verified(identity, token_id, int(claims["exp"]), header.kid, key)
 
 

@@ -50,7 +50,7 @@ class Identity:
     scopes: frozenset[str]
     token_id: str | None
     namespaces: frozenset[str] | None = None
-    by: Literal["token", "session", "password"] = "token"
+    by: Literal["token", "session", "password", "facility"] = "token"
 
     def may(self, scope: str) -> bool:
         """Whether the caller holds `scope`; ``admin`` holds every one."""

@@ -7,7 +7,7 @@ from sluice_core.rest.body import MEDIA_TYPES
 from sluice_core.rest.fields import Choice, Field
 from sluice_core.rest.resource import Resource
 
-__all__ = ["describe"]
+__all__ = ["describe", "describe_resource"]
 
 
 def describe(name: str, description: str = "", actions: dict[str, Any] | None = None) -> dict[str, Any]:

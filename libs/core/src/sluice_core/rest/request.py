@@ -1,6 +1,6 @@
 """A request and an answer, as handlers see them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -68,12 +68,6 @@ class Request:
         """The HTTP method."""
         method: str = self.scope["method"]
         return method
-
-    @property
-    def raw_headers(self) -> Sequence[tuple[bytes, bytes]]:
-        """The headers as they came, names in lower case."""
-        headers: Sequence[tuple[bytes, bytes]] = self.scope["headers"]
-        return headers
 
     def header(self, name: str) -> str:
         """Return a header, or the empty string."""
