@@ -339,6 +339,14 @@ def test_a_token_of_the_facility_is_good_at_every_kind_of_door(door: Door, provi
     assert door.client.get("/api/systemagents/", headers=headers).json()["detail"] == "User inactive or deleted."
 
 
+def test_a_name_that_the_facility_tells_owns_no_token_here(door: Door, provider: ProviderServer) -> None:
+    made = door.call("POST", "tokens/", {"name": "program", "subject": "ada", "scopes": ["ids:write"]}, status=201)
+    headers = {"Authorization": f"Bearer {provider.token()}"}
+    assert door.subject(headers) == "ada"
+    assert door.client.delete(f"/api/auth/tokens/{made['id']}/", headers=headers).status_code == 403
+    door.call("DELETE", f"tokens/{made['id']}/", status=204)
+
+
 def test_a_websocket_takes_a_token_of_the_facility(door: Door, provider: ProviderServer) -> None:
     headers = {"Authorization": f"Bearer {provider.token()}"}
     with door.client.websocket_connect("/ws/mcp/", headers=headers) as socket:
