@@ -1,5 +1,7 @@
 """``GET /api/logs/summary/`` (contract 3.2)."""
 
+import msgspec
+
 from sluice_core.database import Database
 from sluice_core.rest import Endpoint, Reply, Request
 from sluice_logs.service import RECENT, Logs
@@ -11,7 +13,8 @@ def endpoints(database: Database, logs: Logs) -> tuple[Endpoint, ...]:
     """Return what the log service answers beyond its resource."""
 
     async def summary(_: Request) -> Reply:
-        return Reply(200, await database.run(logs.summary))
+        # Encoded in the same thread: there may be many instances, and their errors may be long.
+        return Reply(200, await database.run(lambda: msgspec.json.encode(logs.summary())))
 
     return (Endpoint("/api/logs/summary/", {"GET": summary}, auth="read", openapi={"get": _document()}),)
 
