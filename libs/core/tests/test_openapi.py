@@ -83,3 +83,10 @@ def test_services_cannot_differ_in_how_one_comes_in() -> None:
     other["components"]["securitySchemes"]["bearer"]["scheme"] = "basic"
     with pytest.raises(ValueError, match="bearer"):
         merge({"logs": document("/logs", "Row", Row={}), "runs": other})
+
+
+def test_the_rights_of_all_services_are_described() -> None:
+    logs, runs = document("/logs", "Log", Log={}), document("/runs", "Run", Run={})
+    logs["x-scopes"] = {"logs:admin": {"roles": ["admin"]}}
+    runs["x-scopes"] = {"agents:write": {"roles": ["admin", "agent"]}}
+    assert merge({"logs": logs, "runs": runs})["x-scopes"] == {**runs["x-scopes"], **logs["x-scopes"]}

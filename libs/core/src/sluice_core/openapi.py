@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from sluice_core.auth import ROLES, Scope
 from sluice_core.rest import Endpoint, Resource
 from sluice_core.rest import openapi as rest
 
@@ -16,6 +17,9 @@ Node = dict[str, Any]
 # Of the document of all services (contract 4.5).
 API_TITLE = "SWF Monitor API"
 API_VERSION = "1.0.0"
+
+SCOPES = "x-scopes"
+"""Key of the rights that operations ask for: what each is, and which roles hold it."""
 
 PROBLEM: Node = {
     "title": "Problem",
@@ -45,8 +49,10 @@ def document(app: FastAPI, resources: Sequence[Resource], endpoints: Sequence[En
     found = get_openapi(title=app.title, version=app.version, routes=app.routes)
     new_paths: Node = found.get("paths", {})
     for item in new_paths.values():
-        for operation in item.values():
+        for method, operation in item.items():
             _as_answered(operation["responses"])
+            for kind in operation.get("security", []):
+                operation["security"] = rest.security(kind["bearer"], method)
     components = rest.components(resources)
     for kind, members in found.get("components", {}).items():
         components.setdefault(kind, {}).update(members)
@@ -57,7 +63,23 @@ def document(app: FastAPI, resources: Sequence[Resource], endpoints: Sequence[En
         schemas["Problem"] = PROBLEM
     found["paths"] = rest.paths(resources, endpoints) | new_paths
     found["components"] = components
+    found[SCOPES] = _scopes(found["paths"])
     return found
+
+
+def _scopes(paths: Node) -> Node:
+    """Describe the scopes that operations ask for."""
+    operations = [each for item in paths.values() for each in item.values() if isinstance(each, dict)]
+    named = {
+        scope for each in operations for kind in each.get("security", ()) for word in kind.values() for scope in word
+    }
+    return {
+        scope: {
+            "description": Scope(scope).description,
+            "roles": [role for role, scopes in ROLES.items() if scopes & {scope, Scope.ADMIN}],
+        }
+        for scope in sorted(named)
+    }
 
 
 def _as_answered(responses: Node) -> None:
@@ -93,11 +115,13 @@ def merge(documents: Mapping[str, Node]) -> Node:
     apart = _apart(documents)
     paths: Node = {}
     components: dict[str, Node] = {}
+    scopes: Node = {}
     for service, found in documents.items():
         own = _pointed(found, {ref: _own_name(ref, service) for ref in apart})
         if twice := sorted(paths.keys() & own["paths"].keys()):
             raise ValueError(f"{service} is not the only service that answers {', '.join(twice)}")
         paths |= own["paths"]
+        scopes |= own.get(SCOPES, {})
         for ref, node in _components(own):
             _, _, kind, name = (_own_name(ref, service) if ref in apart else ref).split("/")
             components.setdefault(kind, {})[name] = node
@@ -106,6 +130,7 @@ def merge(documents: Mapping[str, Node]) -> Node:
         "info": {"title": API_TITLE, "version": API_VERSION},
         "paths": paths,
         "components": {kind: dict(sorted(components[kind].items())) for kind in sorted(components)},
+        SCOPES: dict(sorted(scopes.items())),
     }
 
 

@@ -267,6 +267,31 @@ async def test_a_broken_answer_closes_the_connection() -> None:
     await eventually_async(lambda: running.public.socket.fileno() == -1)
 
 
+async def test_a_connection_without_a_whole_request_head_ends_and_others_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sluice_core.http.server.HEAD_TIME", 0.3)
+    running = Running(application())
+    task = asyncio.create_task(running.run())
+    await asyncio.wait_for(running.ready.wait(), 5)
+    head = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    silent, half, again, well = [await asyncio.open_connection("127.0.0.1", running.public.port) for _ in range(4)]
+    half[1].write(head[:10])
+    for reader, writer in (again, well):
+        writer.write(head)
+        await reader.readuntil(b"\r\n\r\n")
+    again[1].write(head[:10])
+    for reader, _ in (silent, half, again):
+        with contextlib.suppress(ConnectionError):
+            await asyncio.wait_for(reader.read(), 5)
+    well[1].write(head)
+    assert b"HTTP/1.1 200" in await asyncio.wait_for(well[0].readuntil(b"\r\n\r\n"), 5)
+    for _, writer in (silent, half, again, well):
+        writer.close()
+    running.stop.set()
+    await task
+
+
 async def test_a_request_head_without_end_is_refused_and_a_long_one_is_not() -> None:
     running = Running(application())
     task = asyncio.create_task(running.run())

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Mapping
 
+import msgspec
+
 from sluice_core.auth import Authenticator, Scope
 from sluice_core.database import Database
 from sluice_core.rest import Endpoint, Reply, Request
@@ -98,7 +100,8 @@ def endpoints(database: Database, logs: Logs, records: Records) -> tuple[Endpoin
     """Return what the log service answers beyond its resource."""
 
     async def summary(_: Request) -> Reply:
-        return Reply(200, await database.run(logs.summary))
+        # Encoded in the same thread: there may be many instances, and their errors may be long.
+        return Reply(200, await database.run(lambda: msgspec.json.encode(logs.summary())))
 
     return (
         records.endpoint(),

@@ -1,6 +1,6 @@
 """What the registry says about agents: durable changes through the outbox, heartbeats best-effort; and who did what."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import msgspec
@@ -13,14 +13,23 @@ from sluice_core.database import after_commit
 from sluice_core.rest import Change
 from sluice_registry import tables
 
-__all__ = ["AgentEvents", "acted"]
+__all__ = ["AgentEvents", "acted", "same"]
 
 Row = dict[str, Any]
 
 log = structlog.get_logger(__name__)
 
+_in_order = msgspec.json.Encoder(order="deterministic").encode
+
 # A heartbeat that moves only these changes no state (architecture, rule 5).
 PULSE = frozenset({"last_heartbeat", "updated_at", "current_stf_count", "total_stf_processed", "last_stf_processed"})
+
+
+def same(one: Row, other: Row, *, but: Collection[str] = ()) -> bool:
+    """Whether two states of an agent are equal in JSON, where 1 is not true; to Python they are."""
+    if any(one[key] != other[key] for key in one if key not in but):
+        return False
+    return one["metadata"] is None or _in_order(one["metadata"]) == _in_order(other["metadata"])
 
 
 class AgentEvents:
@@ -50,7 +59,7 @@ class AgentEvents:
         """
         row = after or before
         assert row is not None
-        if before is not None and after is not None and all(before[k] == after[k] for k in after if k not in PULSE):
+        if before is not None and after is not None and same(before, after, but=PULSE):
             return
         outbox.add(
             connection,

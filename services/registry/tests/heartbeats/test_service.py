@@ -101,6 +101,15 @@ async def test_what_a_beat_does_not_say_is_kept(registry: Registry) -> None:
     assert after["last_heartbeat"] > before["last_heartbeat"]
 
 
+@pytest.mark.parametrize(("one", "other"), [(1, True), (False, 0), ([0, 1], [0, True])], ids=str)
+async def test_numbers_and_truth_are_not_the_same_metadata(registry: Registry, one: Any, other: Any) -> None:
+    await registry.beat("daq-1", metadata={"healthy": one})
+    assert str((await registry.beat("daq-1", metadata={"healthy": other}))["metadata"]["healthy"]) == str(other)
+    assert len(registry.events()) == 2
+    await registry.beat("daq-1", metadata={"healthy": other})
+    assert len(registry.events()) == 2
+
+
 async def test_a_null_is_said_and_not_kept(registry: Registry) -> None:
     await registry.beat("daq-1", **ALL_SAID)
     after = await registry.beat("daq-1", pid=None, hostname=None, namespace=None, agent_url=None, metadata=None)

@@ -132,7 +132,7 @@ def test_a_revoked_old_token_does_not_come_back_by_importing_it_again(door: Door
 
 def test_an_old_token_may_end_and_be_narrow(door: Door) -> None:
     body = [
-        old("ada", "gone", expires_at="2020-01-01T00:00:00Z"),
+        old("ada", "gone", expires_at="2020-01-01T00:00:00+21:54"),
         old("ada", "narrow", roles=[], scopes=["agents:write"], namespaces=["n1"]),
     ]
     door.call("POST", "tokens/import/", body, status=200)

@@ -41,6 +41,9 @@ SWITCH = 0.0005
 MAX_HEAD = 64 * 1024
 """Bytes of a request line and its headers, give or take one packet."""
 
+HEAD_TIME = 30.0
+"""Seconds from the beginning of a connection, or of a further request on it, to the end of the request's headers."""
+
 MAX_MESSAGE = 64 * 1024
 """Bytes of one message of a WebSocket; a longer one ends the connection (close code 1009)."""
 
@@ -120,9 +123,21 @@ class Listener:
 
 
 class _BoundedHead(HttpToolsProtocol):
-    """HTTP whose request line and headers are bounded; the parser itself keeps what is sent until memory ends."""
+    """HTTP whose request line and headers are bounded, in length and in time.
+
+    The parser itself keeps what is sent until memory ends, and uvicorn a connection that sends nothing for ever.
+    """
 
     _head = 0
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(HEAD_TIME, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._in_time()
+        super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
         self._head = -1
@@ -137,8 +152,17 @@ class _BoundedHead(HttpToolsProtocol):
             self.send_400_response("Request head too large")
             return
         super().data_received(data)
-        if self._head >= 0:
-            self._head += len(data)
+        if self._head < 0:
+            self._in_time()
+            return
+        self._head += len(data)
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(HEAD_TIME, self.transport.abort)
+
+    def _in_time(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
 
 class _BoundedSocket(WebSocketsSansIOProtocol):

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from sluice_core.auth.sessions import CSRF_COOKIE, CSRF_HEADER, SAFE, SESSION_COOKIE
 from sluice_core.rest.body import MEDIA_TYPES
 from sluice_core.rest.fields import Choice, Field
 from sluice_core.rest.resource import Endpoint, Filter, Resource
 
-__all__ = ["components", "paths"]
+__all__ = ["components", "paths", "security"]
 
 Node = dict[str, Any]
 
@@ -17,6 +18,36 @@ FIELD_ERRORS: Node = {
     "description": "Each bad field with its messages, or `detail` for a body that cannot be read.",
     "additionalProperties": {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]},
 }
+
+
+SCHEMES: Node = {
+    "token": {"type": "apiKey", "in": "header", "name": "Authorization", "description": "`Token <token>`"},
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "basic": {"type": "http", "scheme": "basic"},
+    "session": {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIE},
+    "csrf": {
+        "type": "apiKey",
+        "in": "header",
+        "name": CSRF_HEADER,
+        "description": f"What the cookie `{CSRF_COOKIE}` holds; only beside a session, where something changes.",
+    },
+}
+
+
+def security(scopes: Sequence[str], method: str, *, tokens_only: bool = False) -> list[Node]:
+    """Return the credentials of which an operation takes any one, each with the scopes that it must bring.
+
+    Parameters
+    ----------
+    method
+        In any case.
+    """
+    named = list(scopes)
+    kinds: list[Node] = [{"token": named}, {"bearer": named}]
+    if not tokens_only:
+        proof: Node = {} if method.upper() in SAFE else {"csrf": []}
+        kinds += [{"session": named, **proof}, {"basic": named}]
+    return kinds
 
 
 def components(resources: Sequence[Resource]) -> Node:
@@ -29,10 +60,7 @@ def components(resources: Sequence[Resource]) -> Node:
             schemas[name] = _object(resource.writable) | ({"required": needed} if needed else {})
     return {
         "schemas": schemas,
-        "securitySchemes": {
-            "token": {"type": "apiKey", "in": "header", "name": "Authorization", "description": "`Token <token>`"},
-            "bearer": {"type": "http", "scheme": "bearer"},
-        },
+        "securitySchemes": SCHEMES,
     }
 
 
@@ -43,8 +71,7 @@ def paths(resources: Sequence[Resource], endpoints: Sequence[Endpoint]) -> Node:
         found[resource.path] = _list(resource)
         found[f"{resource.path}{{{resource.key}}}/"] = _detail(resource)
     for endpoint in endpoints:
-        secured: Node = {} if endpoint.auth in ("open", "read", "ignored") else {"security": _security(endpoint.scope)}
-        own = {method: {**operation, **secured} for method, operation in endpoint.openapi.items()}
+        own = {method: {**operation, **_secured(endpoint, method)} for method, operation in endpoint.openapi.items()}
         found.setdefault(endpoint.path, {}).update(own)
     return found
 
@@ -84,8 +111,11 @@ def _json(description: str, schema: Node) -> Node:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-def _security(scope: str | None) -> list[Node]:
-    return [{"token": [scope] if scope else []}, {"bearer": [scope] if scope else []}]
+def _secured(endpoint: Endpoint, method: str) -> Node:
+    if endpoint.auth in ("open", "read", "ignored"):
+        return {}
+    scopes = [endpoint.scope] if endpoint.scope else []
+    return {"security": security(scopes, method, tokens_only=endpoint.auth == "token")}
 
 
 def _body(name: str) -> Node:
@@ -114,7 +144,8 @@ def _operation(
         "responses": {**answers, **REFUSED},
     }
     if scope:
-        found["security"] = _security(scope)
+        # Only what changes something asks for a scope.
+        found["security"] = security([scope], "POST")
     if body:
         found["requestBody"] = _body(body)
         found["responses"] = {**answers, **UNREADABLE, **REFUSED}

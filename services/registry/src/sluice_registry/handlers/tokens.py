@@ -203,7 +203,8 @@ def router(issuer: TokenIssuer, *, lifetime: timedelta) -> APIRouter:
                 roles=sorted(set(each.roles)),
                 scopes=_scopes(each.scopes),
                 namespaces=_sorted(each.namespaces),
-                expires_at=each.expires_at,
+                # PostgreSQL reads no offset as odd as pydantic does.
+                expires_at=each.expires_at and each.expires_at.astimezone(UTC),
             )
             for each in body
         ]

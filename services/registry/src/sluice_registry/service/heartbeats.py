@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sluice_core.auth import Identity
 from sluice_core.database import Database, DatabaseAway
 from sluice_core.rest import Boolean, FieldError, Integer, Invalid, Json, Text, Url, denied
-from sluice_registry.events import AgentEvents
+from sluice_registry.events import AgentEvents, same
 from sluice_registry.store.agents import SAID, AgentStore, Row
 
 __all__ = ["Beat", "Heartbeats", "Outcome", "read_beat"]
@@ -274,7 +274,7 @@ class Heartbeats:
         """Store beats that change nothing; None when there is more to do, and all is to be done anew."""
         stored, silent = AgentStore(connection).hear(list({beat.name for beat in beats}), self._stale_after)
         rows = [stored.get(beat.name) for beat in beats]
-        if silent or not all(row and apply(row, beat.said) == row for row, beat in zip(rows, beats, strict=True)):
+        if silent or not all(row and same(apply(row, beat.said), row) for row, beat in zip(rows, beats, strict=True)):
             return None
         return [Outcome(row, created=False) for row in rows if row]
 
@@ -294,7 +294,7 @@ class Heartbeats:
         latest = dict(stored)
         for beat in beats:
             latest[beat.name] = apply(latest[beat.name], beat.said)
-        changed = [_said(row) | {"id": row["id"]} for name, row in latest.items() if row != stored[name]]
+        changed = [_said(row) | {"id": row["id"]} for name, row in latest.items() if not same(row, stored[name])]
         after = stored | {row["instance_name"]: row for row in store.change(changed)}
         for name in sorted({*new, *(row["instance_name"] for row in changed)}):
             before = None if name in new else stored[name]
