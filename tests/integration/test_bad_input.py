@@ -266,7 +266,11 @@ def rows(platform: Up) -> Mapping[str, str]:
             "name": client.post("/api/namespaces/ensure/", {"name": "bad-input", "owner": "ada"}),
         }
         client.post("/api/logs/", LOG_RECORD)
-        return {key: quote(str(answer.json()[key]), safe="") for key, answer in made.items()}
+        user = client.post("/api/auth/users/", {"username": "bad-input"})
+        token = client.post("/api/auth/tokens/", {"name": "bad-input", "scopes": ["ids:write"]})
+        values = {key: answer.json()[key] for key, answer in made.items()}
+        values |= {"username": user.json()["username"], "token_id": token.json()["id"]}
+        return {key: quote(str(value), safe="") for key, value in values.items()}
 
 
 def target(template: str, rows: Mapping[str, str]) -> str:
