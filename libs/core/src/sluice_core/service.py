@@ -119,7 +119,9 @@ class Service:
             await self.bus.open()
             for bucket, feed in self.keyring.feeds.items():
                 on_ready = partial(self.keyring.mark_read, bucket)
-                self.supervisor.spawn(f"watch {bucket}", partial(self.bus.watch, bucket, feed, on_ready))
+                # A NATS that has lost its data must not lock everybody out until the registry has told it again.
+                watch = partial(self.bus.watch, bucket, feed, on_ready, keep_lost=True)
+                self.supervisor.spawn(f"watch {bucket}", watch)
             self._started = True
             yield
         finally:
