@@ -129,7 +129,9 @@ class Service:
             self.supervisor.spawn("audit", partial(self.trail.run, self.supervisor.stopping), graceful=True)
             for bucket, feed in self.keyring.feeds.items():
                 on_ready = partial(self.keyring.mark_read, bucket)
-                self.supervisor.spawn(f"watch {bucket}", partial(self.bus.watch, bucket, feed, on_ready))
+                # A NATS that has lost its data must not lock everybody out until the registry has told it again.
+                watch = partial(self.bus.watch, bucket, feed, on_ready, keep_lost=True)
+                self.supervisor.spawn(f"watch {bucket}", watch)
             if self.facility is not None:
                 self.supervisor.spawn("facility's keys", self.facility.provider.run)
             self._started = True

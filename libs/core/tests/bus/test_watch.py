@@ -1,7 +1,7 @@
 """Following a bucket."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Protocol
 
@@ -37,18 +37,18 @@ class Seen:
 class Watch(Protocol):
     """The fixture `watch`."""
 
-    def __call__(self, bus: Bus) -> Seen:
+    def __call__(self, bus: Bus, *, keep_lost: bool = False) -> Seen:
         """Watch the bucket until the test ends."""
         ...
 
 
 @pytest.fixture
-async def watch() -> AsyncIterator[Callable[[Bus], Seen]]:
+async def watch() -> AsyncIterator[Watch]:
     tasks = []
 
-    def start(bus: Bus) -> Seen:
+    def start(bus: Bus, *, keep_lost: bool = False) -> Seen:
         seen = Seen()
-        tasks.append(asyncio.create_task(bus.watch("things", seen.change, seen.ready)))
+        tasks.append(asyncio.create_task(bus.watch("things", seen.change, seen.ready, keep_lost=keep_lost)))
         return seen
 
     yield start
@@ -137,6 +137,23 @@ async def test_what_a_server_without_data_has_lost_is_told_as_deleted(open_bus: 
         ("b", b"2"),
         ("a", None),
     ]
+
+
+async def test_what_was_lost_may_be_kept_until_it_is_told_again(open_bus: OpenBus, watch: Watch) -> None:
+    bus = await open_bus(keeps=[THINGS])
+    for key in ("a", "b"):
+        await bus.put("things", key, b"1")
+    seen = watch(bus, keep_lost=True)
+    await eventually_async(lambda: seen.readings)
+    session = await bus.session()
+    await session.api("STREAM.DELETE.KV_things")
+    await bus.ensure(buckets=[THINGS])
+    await eventually_async(lambda: len(seen.readings) == 2)
+    await bus.put("things", "a", b"2")
+    await eventually_async(lambda: seen.values == {"a": b"2", "b": b"1"})
+    # What is taken out is taken out.
+    await bus.delete("things", "a")
+    await eventually_async(lambda: seen.values == {"b": b"1"})
 
 
 async def test_while_the_bucket_is_away_the_last_known_values_hold(open_bus: OpenBus, watch: Watch) -> None:

@@ -250,6 +250,8 @@ class Bus:
         bucket: str,
         on_change: Callable[[str, bytes | None], None],
         on_ready: Callable[[], None] = lambda: None,
+        *,
+        keep_lost: bool = False,
     ) -> None:
         """Tell all keys of a bucket, then each change, for ever; run it as a supervised task.
 
@@ -263,6 +265,9 @@ class Bus:
             follow each other quickly only the last is sure to come. Runs in the event loop.
         on_ready
             Called each time when the bucket has been read to its end.
+        keep_lost
+            Of a bucket that comes back empty, tell nothing: its server has lost it, and who made it makes it anew. For
+            buckets that are never empty otherwise.
         """
         known: set[str] = set()
         delays = Backoff()
@@ -274,7 +279,7 @@ class Bus:
         while True:
             session = await self.session()
             try:
-                await read_and_follow(session, bucket, known, on_change, ready)
+                await read_and_follow(session, bucket, known, on_change, ready, keep_lost=keep_lost)
             except (ApiError, ConsumerGone, BusError) as exc:
                 log.warning("bucket is not followed", bucket=bucket, reason=str(exc))
             await delays.wait()

@@ -41,6 +41,8 @@ async def read_and_follow(
     known: set[str],
     on_change: Callable[[str, bytes | None], None],
     on_ready: Callable[[], None],
+    *,
+    keep_lost: bool = False,
 ) -> None:
     """Read all keys, then follow the changes until the connection breaks.
 
@@ -48,6 +50,8 @@ async def read_and_follow(
     ----------
     known
         Keys that were told before; those that are gone are told as deleted. Kept up to date.
+    keep_lost
+        Of a bucket that comes back empty, tell nothing: its server has lost it, and who made it makes it anew.
 
     Raises
     ------
@@ -72,9 +76,10 @@ async def read_and_follow(
         pending = consumer["num_pending"]
         while True:
             if not ready and pending == 0:
-                for key in known - seen:
-                    on_change(key, None)
-                known &= seen
+                if seen or not keep_lost:
+                    for key in known - seen:
+                        on_change(key, None)
+                    known &= seen
                 ready = True
                 on_ready()
             batch = await pull.fetch(60.0 if ready else _LOOK)

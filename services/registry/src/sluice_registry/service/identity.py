@@ -367,7 +367,8 @@ class TokenIssuer:
         return {
             KEYS: self.keys.read(connection),
             TOKENS: {row["sha256"]: _record(row) for row in store.opaque()},
-            REVOKED: revoked | {user_key(username): b"" for username in store.inactive_users()},
+            # Nobody has no name; so the bucket is empty only where it was lost.
+            REVOKED: revoked | {user_key(username): b"" for username in ("", *store.inactive_users())},
         }
 
     def _create(self, grant: Grant, caller: Identity) -> tuple[str, Row]:
