@@ -213,7 +213,7 @@ def build(
     Returns
     -------
     FastAPI
-        ``app.state.service`` is the service.
+        ``app.state`` holds the service, and what it declares as ``resources``, ``endpoints`` and ``routers``.
     """
 
     @asynccontextmanager
@@ -242,6 +242,7 @@ def build(
         },
     )
     app.state.service = service
+    app.state.resources, app.state.endpoints, app.state.routers = tuple(resources), tuple(endpoints), tuple(routers)
     errors.install(app)
     for router in routers:
         app.include_router(router)

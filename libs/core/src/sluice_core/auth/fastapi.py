@@ -3,11 +3,11 @@
 Not imported by `sluice_core.auth`, so that what only verifies tokens needs no web framework.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
 from fastapi.openapi.models import HTTPBearer
-from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 
 from sluice_core.auth.authenticator import Authenticator
@@ -70,11 +70,14 @@ class _Required(SecurityBase):
     model = HTTPBearer()
     scheme_name = "bearer"
 
-    async def __call__(self, request: Request, needed: SecurityScopes) -> Identity:
+    def __init__(self, scopes: Sequence[str]) -> None:
+        self.scopes = scopes
+
+    async def __call__(self, request: Request) -> Identity:
         identity = await _identify(request)
         if identity is None:
             raise _missing()
-        for scope in needed.scopes:
+        for scope in self.scopes:
             if not identity.may(scope):
                 raise Forbidden(f"This needs the scope {scope}.")
         return identity
@@ -93,7 +96,7 @@ def require(*scopes: str) -> Any:
     >>> @router.delete("/{name}")
     ... def remove(name: str, caller: Annotated[Identity, require(Scope.AGENTS_WRITE)]) -> None: ...
     """
-    return Security(_Required(), scopes=scopes)
+    return Security(_Required(scopes), scopes=scopes)
 
 
 async def _reader(request: Request) -> Identity | None:
