@@ -132,7 +132,9 @@ def operations() -> Iterator[Operation]:
                     assert route.path in SOCKETS, route
 
 
-OPERATIONS = [each for each in operations() if (each.method, each.path) not in FORMS]
+# An endpoint takes its methods from a resource of the same path.
+OPERATIONS = list({(each.method, each.path): each for each in operations()}.values())
+OPERATIONS = [each for each in OPERATIONS if (each.method, each.path) not in FORMS]
 
 
 # --- callers

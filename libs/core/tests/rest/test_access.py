@@ -46,6 +46,7 @@ ENDPOINTS = (
     Endpoint("/api/state/scoped-token/", {"POST": whoami}, auth="token", scope="widgets:write"),
     Endpoint("/api/state/open/", {"POST": whoami}, auth="open"),
     Endpoint("/api/state/ignored/", {"POST": whoami}, auth="ignored"),
+    Endpoint("/api/state/browser/", {"POST": whoami}, auth="browser"),
     Endpoint("/api/state/summary/", {"GET": whoami}, auth="session"),
     Endpoint("/api/state/echo/", {"POST": echo, "PATCH": picky}, auth="open"),
     Endpoint("/api/widgets/heartbeat/", {"POST": whoami}, auth="session"),
@@ -138,6 +139,7 @@ MATRIX = [
     ("scoped-token", (401, NONE_GIVEN, "Token"), (401, INVALID, "Token"), (403, DENIED, None), "ada"),
     ("open", None, (403, INVALID, None), "bob", "ada"),
     ("ignored", None, None, None, None),
+    ("browser", None, None, None, None),
 ]
 
 

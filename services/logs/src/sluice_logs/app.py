@@ -39,7 +39,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     days = Days(service.database, settings.retention)
     writer = Writer(service.database, days, later=Aside(service.bus).keep, waiting=settings.waiting_bytes)
     reader = Reader(service.zone)
-    records = Records(writer, reader, service.auth, is_open=settings.anonymous_post)
+    records = Records(writer, reader, is_open=settings.anonymous_post)
     inputs = LogConsumer(writer, reader)
 
     @asynccontextmanager

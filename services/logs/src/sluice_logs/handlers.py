@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from sluice_core.auth import Authenticator, Scope
+from sluice_core.auth import Scope
 from sluice_core.database import Database
 from sluice_core.rest import Endpoint, Reply, Request
 from sluice_core.rest.errors import ApiError, Invalid
@@ -29,16 +29,13 @@ class Records:
     ----------
     writer, reader
         Who stores and who reads them.
-    auth
-        Who looks at sessions.
     is_open
         Whether anybody may send records (decision 3).
     """
 
-    def __init__(self, writer: Writer, reader: Reader, auth: Authenticator, *, is_open: bool) -> None:
+    def __init__(self, writer: Writer, reader: Reader, *, is_open: bool) -> None:
         self._writer = writer
         self._reader = reader
-        self._auth = auth
         self._is_open = is_open
 
     def endpoint(self) -> Endpoint:
@@ -46,7 +43,8 @@ class Records:
         return Endpoint(
             LOGS.path,
             {"POST": self.post},
-            auth="ignored" if self._is_open else "session",
+            # What is open to everybody is still not open to a page of somebody else (contract 5.3).
+            auth="browser" if self._is_open else "session",
             scope=None if self._is_open else Scope.LOGS_WRITE,
             body_limit=bodies.BATCH_LIMIT,
             audited=False,
@@ -55,9 +53,6 @@ class Records:
 
     async def post(self, request: Request) -> Reply:
         """Store one record, or a batch of them."""
-        if self._is_open:
-            # What is open to everybody is still not open to a page of somebody else (contract 5.3).
-            request.identity = await self._auth.identify(request.scope, only="session")
         body = await request.body()
         encoding = request.header("content-encoding")
         if encoding:

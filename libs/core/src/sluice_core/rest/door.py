@@ -37,6 +37,8 @@ ON_LIST = {"Allow": "GET, POST, HEAD, OPTIONS"}
 ON_DETAIL = {"Allow": "GET, PUT, PATCH, DELETE, HEAD, OPTIONS"}
 VARY = (b"vary", b"Accept, Cookie")
 SUFFIXES = ("json", "api")
+# Kinds of endpoints that look at one kind of credential only.
+ONLY: Mapping[str, Literal["token", "session"]] = {"token": "token", "browser": "session"}
 
 
 class Authenticates(Protocol):
@@ -205,9 +207,8 @@ class Door:
         noted.routine = not endpoint.audited
         noted.key = "/".join(found.arguments)
         if endpoint.auth != "ignored":
-            only: Literal["token"] | None = "token" if endpoint.auth == "token" else None
-            request.identity = await self._authenticator.identify(request.scope, only=only)
-            is_open = endpoint.auth == "open" or (endpoint.auth == "read" and self._anonymous_read)
+            request.identity = await self._authenticator.identify(request.scope, only=ONLY.get(endpoint.auth))
+            is_open = endpoint.auth in ("open", "browser") or (endpoint.auth == "read" and self._anonymous_read)
             if not is_open:
                 if request.identity is None:
                     raise unauthenticated(challenge=endpoint.auth == "token")

@@ -112,7 +112,7 @@ def _json(description: str, schema: Node) -> Node:
 
 
 def _secured(endpoint: Endpoint, method: str) -> Node:
-    if endpoint.auth in ("open", "read", "ignored"):
+    if endpoint.auth in ("open", "read", "browser", "ignored"):
         return {}
     scopes = [endpoint.scope] if endpoint.scope else []
     return {"security": security(scopes, method, tokens_only=endpoint.auth == "token")}

@@ -86,7 +86,7 @@ class Resource:
     create
         Scope for POST where it differs.
     create_open
-        POST looks at no credential at all.
+        POST needs no credential and looks at none; but a session has to prove that a page of ours asks (contract 5.3).
     create_audited
         Whether each POST is an audit record; calls of a high rate are one only when they are refused.
     namespace
@@ -186,7 +186,8 @@ class Endpoint:
     auth
         ``session``: a missing or bad credential is 403; ``token``: 401 with a challenge, and only a token is one;
         ``open``: none is needed, a bad one is refused; ``read``: ``open`` or ``session``, as the reads of resources are
-        (decision 1); ``ignored``: credentials are not looked at.
+        (decision 1); ``browser``: only a session is looked at, which must prove that its browser meant it; ``ignored``:
+        credentials are not looked at.
     scope
         What the caller must hold.
     audited
@@ -200,7 +201,7 @@ class Endpoint:
 
     path: str = field(kw_only=False)
     methods: Mapping[str, "Callable[[Request], Awaitable[Reply]]"] = field(kw_only=False)
-    auth: Literal["session", "token", "open", "read", "ignored"]
+    auth: Literal["session", "token", "open", "read", "browser", "ignored"]
     scope: str | None = None
     audited: bool = True
     openapi: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
