@@ -4,8 +4,8 @@ from datetime import UTC, timedelta
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr, ValidationError
-from pydantic_settings import SettingsError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import SettingsConfigDict, SettingsError
 
 from sluice_core.settings import Duration, ServiceSettings, Shared, duration_text, parse_duration, service_config
 
@@ -173,3 +173,23 @@ def test_an_issuer_is_a_url(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None
     monkeypatch.setenv("SLUICE_OIDC_ISSUER", wrong)
     with pytest.raises(ValidationError, match="issuer"):
         Shared()
+
+
+@pytest.mark.parametrize("variable", ["SLUICE_SPARE_KEY", "SLUICE_KEY"])
+def test_a_secret_of_two_names_is_found_under_each_and_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
+) -> None:
+    class Spare(ServiceSettings):
+        model_config = service_config("spare") | SettingsConfigDict(validate_by_name=True, validate_by_alias=True)
+
+        key: SecretStr | None = Field(None, validation_alias=AliasChoices("SLUICE_SPARE_KEY", "SLUICE_KEY"))
+
+    monkeypatch.setenv("SLUICE_SPARE_DATABASE_URL", "postgresql://a:b@c/d")
+    assert Spare().key is None
+    assert Spare(key=SecretStr("named")).key == SecretStr("named")
+    monkeypatch.setenv(variable, "s3cret")
+    assert Spare().key == SecretStr("s3cret")
+    monkeypatch.delenv(variable)
+    (tmp_path / "key").write_text("from a file\n")
+    monkeypatch.setenv(f"{variable}_FILE", str(tmp_path / "key"))
+    assert Spare().key == SecretStr("from a file")
