@@ -94,7 +94,7 @@ def test_a_token_of_the_facility_may_what_its_groups_may(
 ) -> None:
     async def test(service: Service) -> None:
         identity = await service.identify(standing.token(algorithm, aud=audience, jti="j"))
-        assert (identity.subject, identity.token_id, identity.by) == ("ada", "j", "token")
+        assert (identity.subject, identity.token_id, identity.by) == ("ada", "j", "facility")
         assert identity.scopes == ROLES["agent"] | ROLES["pcs"]
         assert identity.namespaces is None
 
