@@ -14,7 +14,7 @@ __all__ = ["Pulse"]
 log = structlog.get_logger(__name__)
 
 # Seconds. Together they are less than the 2 s within which a client learns that the database is away.
-LOOK, LATE, PATIENCE = 0.1, 0.4, 1.2
+LOOK, LATE, PATIENCE = 0.1, 0.4, 1.0
 
 
 class Pulse:
