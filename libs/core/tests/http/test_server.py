@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -265,6 +266,30 @@ async def test_a_broken_answer_closes_the_connection() -> None:
     running.stop.set()
     await task
     await eventually_async(lambda: running.public.socket.fileno() == -1)
+
+
+def data_packets(writer: asyncio.StreamWriter) -> int:
+    """Return how many packets with data have come (``tcpi_data_segs_in``)."""
+    packets: int = struct.unpack_from(
+        "I", writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), 152
+    )[0]
+    return packets
+
+
+async def test_head_and_body_of_an_answer_are_one_packet() -> None:
+    running = Running(application())
+    task = asyncio.create_task(running.run())
+    await asyncio.wait_for(running.ready.wait(), 5)
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.public.port)
+    for number, connection in enumerate((b"keep-alive", b"close"), start=1):
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: " + connection + b"\r\n\r\n")
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 200")
+        assert await asyncio.wait_for(reader.readexactly(6), 5) == b'"demo"'
+        assert data_packets(writer) == number
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+    running.stop.set()
+    await task
 
 
 async def test_a_connection_without_a_whole_request_head_ends_and_others_do_not(

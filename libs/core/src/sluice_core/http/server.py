@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import structlog
 import uvicorn
@@ -33,6 +33,9 @@ KEEP_ALIVE = 75
 # that is slow, and the database reads that much ahead at once.
 UNSENT = 128 * 1024
 
+# Bytes of one answer that wait for what is written after them in the same step of the event loop. More is sent at once,
+# so that the transport knows of it and whoever writes is held back.
+GATHERED = 16 * 1024
 
 # Seconds for which the event loop keeps the interpreter to itself while a thread of the database waits for it. With the
 # default of 5 ms, a transaction whose five steps each wait for the loop takes longer than all its steps.
@@ -122,6 +125,42 @@ class Listener:
         self.socket.close()
 
 
+class _Gathering:
+    """A transport that sends at once what is written in one step of the event loop: the head of an answer and its body.
+
+    As two packets they wake the client twice, which takes a quarter of the time of a small answer.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._pieces:
+            self._loop.call_soon(self._flush)
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > GATHERED:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def get_write_buffer_size(self) -> int:
+        return self._transport.get_write_buffer_size() + self._size
+
+    def _flush(self) -> None:
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        if pieces and not self._transport.is_closing():
+            self._transport.writelines(pieces)
+
+
 class _BoundedHead(HttpToolsProtocol):
     """HTTP whose request line and headers are bounded, in length and in time.
 
@@ -133,6 +172,7 @@ class _BoundedHead(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.transport = cast(asyncio.Transport, _Gathering(transport, self.loop))
         self._deadline = self.loop.call_later(HEAD_TIME, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
