@@ -221,8 +221,9 @@ class Door:
                 words = endpoint.path.strip("/").rpartition("/")[2].replace("-", " ")
                 return Reply(200, describe(words.capitalize()))
             raise _not_allowed(request.method)
-        names = [part[1:-1] for part in endpoint.path.split("/") if part.startswith("{")]
-        request.arguments = dict(zip(names, found.arguments, strict=True))
+        if found.arguments:
+            names = [part[1:-1] for part in endpoint.path.split("/") if part.startswith("{")]
+            request.arguments = dict(zip(names, found.arguments, strict=True))
         return await handler(request)
 
     # Resources

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -54,6 +53,8 @@ class Request:
         Who calls; None where no credential was needed and none was given.
     arguments
         Values of the placeholders of the endpoint's path.
+    query
+        The query parameters; of a repeated one the last.
     """
 
     def __init__(self, scope: Scope, receive: Receive, *, body_limit: int) -> None:
@@ -62,6 +63,8 @@ class Request:
         self.arguments: Mapping[str, str] = {}
         self.body_limit = body_limit
         self._receive = receive
+        raw: bytes = scope["query_string"]
+        self.query = _last(raw) if raw else {}
 
     @property
     def method(self) -> str:
@@ -77,14 +80,6 @@ class Request:
                 text: str = value.decode("latin-1")
                 return text
         return ""
-
-    @cached_property
-    def query(self) -> dict[str, str]:
-        """The query parameters; of a repeated one the last."""
-        raw: bytes = self.scope["query_string"]
-        if not raw:
-            return {}
-        return {name: values[-1] for name, values in parse_qs(raw.decode("latin-1"), keep_blank_values=True).items()}
 
     async def body(self) -> bytes:
         """Read the body.
@@ -108,3 +103,7 @@ class Request:
     def url(self, path: str) -> str:
         """Return the absolute URL of a path of this deployment, prefix included."""
         return absolute_url(self.scope, path)
+
+
+def _last(query: bytes) -> dict[str, str]:
+    return {name: values[-1] for name, values in parse_qs(query.decode("latin-1"), keep_blank_values=True).items()}
