@@ -72,7 +72,8 @@ async def read_and_follow(
     consumer = await ensure_consumer(session, stream, config)
     seen: set[str] = set()
     ready = False
-    async with Pull(session, stream, name, batch=_BATCH) as pull:
+    # A change is told at once: a revocation does not wait for a message that may never come.
+    async with Pull(session, stream, name, batch=_BATCH, rest=0) as pull:
         pending = consumer["num_pending"]
         while True:
             if not ready and pending == 0:

@@ -16,7 +16,8 @@ __all__ = ["ConsumerGone", "Pull"]
 EXPIRES = 30.0
 # The server says so often that it is alive while it has nothing; after two missed ones, it or the consumer is gone.
 HEARTBEAT = 5.0
-# What belongs to a batch is on its way already; the batch does not wait longer for its last message.
+# What belongs to a batch is on its way already; the batch does not wait longer for its last message. Some never come:
+# what the server has counted may have been replaced or deleted since.
 REST = 1.0
 # Bytes in hand at once. A single message may have 8 MB, and one that is larger than this would never come.
 MAX_BYTES = 32 * 1024 * 1024
@@ -35,12 +36,15 @@ class Pull:
         Whose messages.
     batch
         Most messages in hand at once.
+    rest
+        Seconds for which messages wait for more of their batch.
     """
 
-    def __init__(self, session: Session, stream: str, consumer: str, *, batch: int) -> None:
+    def __init__(self, session: Session, stream: str, consumer: str, *, batch: int, rest: float = REST) -> None:
         self._session = session
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._batch = batch
+        self._rest = rest
         self._inbox = session.inbox()
         self._subscription: Subscription | None = None
         self._arrived: deque[Msg] = deque()
@@ -97,7 +101,7 @@ class Pull:
                 return []
 
     async def _collect(self) -> list[Msg]:
-        until = _now() + REST
+        until = _now() + self._rest
         batch: list[Msg] = []
         while True:
             self._news.clear()
