@@ -1,13 +1,16 @@
 """What services are compared with, as little as there can be: ``python -m tests.load._baselines echo``."""
 
 import asyncio
+import contextlib
 import json
 import os
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import msgspec
+import uvicorn
 import uvloop
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 from starlette.applications import Starlette
@@ -18,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sluice_core import outbox, subjects
 from sluice_core.database import Database
-from sluice_core.http.server import Listener, Server, stop_on_signals
+from sluice_core.http.server import stop_on_signals
 from sluice_registry.tables import outbox as OUTBOX
 from sluice_registry.tables import system_agent
 
@@ -124,21 +127,37 @@ def handwritten() -> Starlette:
     )
 
 
-async def _serve(app: ASGIApp) -> None:
-    stop = asyncio.Event()
-    listener = Listener("127.0.0.1", 0)
-    server = Server(app, listener)
-    with stop_on_signals(stop):
-        await server.start()
-        # As `sluice serve` says it.
-        print(json.dumps({"event": "ready", "http": listener.url(), "admin": ""}), flush=True)
-        await stop.wait()
-        await server.stop()
+class _Plain(uvicorn.Server):
+    """uvicorn as it comes; says as `sluice serve` does where it is."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        host, port = self.servers[0].sockets[0].getsockname()
+        print(json.dumps({"event": "ready", "http": f"http://{host}:{port}", "admin": ""}), flush=True)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        # Its own way ends the process with the signal, as if it had failed.
+        with stop_on_signals(stop := asyncio.Event()):
+            waiting = asyncio.create_task(stop.wait())
+            waiting.add_done_callback(lambda _: setattr(self, "should_exit", True))
+            yield
+            waiting.cancel()
 
 
 def main() -> None:
-    """Serve the baseline that the argument names, as a service is served, until SIGTERM."""
-    uvloop.run(_serve(echo() if sys.argv[1] == "echo" else handwritten()))
+    """Serve the baseline that the argument names until SIGTERM, with the settings that services have."""
+    config = uvicorn.Config(
+        echo() if sys.argv[1] == "echo" else handwritten(),
+        port=0,
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+    )
+    uvloop.run(_Plain(config).serve())
 
 
 if __name__ == "__main__":
