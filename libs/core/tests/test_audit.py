@@ -1,6 +1,7 @@
 """Which requests are recorded, and how records wait for NATS."""
 
 import asyncio
+from base64 import b64decode
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -8,7 +9,7 @@ import pytest
 
 from sluice_core.audit import Event, Note, Trail
 from sluice_core.auth import Identity
-from sluice_core.bus import AUDIT, Bus
+from sluice_core.bus import AUDIT, Bus, BusAway, PubAck
 from sluice_core.testing import NatsServer, eventually_async
 
 ADA = Identity("ada", frozenset(), "t1")
@@ -58,10 +59,16 @@ class Service:
         values = {"method": "POST", "route": "/api/x/{key}/", "key": "k", "request_id": "r1", "source": "::1", **other}
         self.trail.request(noted, status=200, **values)
 
-    async def stored(self) -> int:
+    async def stored(self) -> list[str]:
+        """Return the users of all records, as many as the stream has."""
         session = await self.bus.session(5)
-        messages: int = (await session.api("STREAM.INFO.AUDIT"))["state"]["messages"]
-        return messages
+        count: int = (await session.api("STREAM.INFO.AUDIT"))["state"]["messages"]
+        users = []
+        for number in range(1, count + 1):
+            message = (await session.api("STREAM.MSG.GET.AUDIT", {"seq": number}))["message"]
+            events = msgspec.json.decode(b64decode(message["data"]), type=list[Event])
+            users += [event.data.user for event in events]
+        return users
 
 
 @pytest.fixture
@@ -79,12 +86,33 @@ async def test_while_nats_is_away_records_wait_and_those_too_many_are_counted(
 ) -> None:
     nats_server.kill()
     await service.bus.open()
-    for _ in range(6):
-        service.act("ada")
+    for number in range(6):
+        service.act(f"ada{number}")
     assert (service.trail.waiting, service.trail.dropped) == (4, 2)
     nats_server.start()
     await eventually_async(lambda: service.trail.waiting == 0)
-    assert await service.stored() == 4
+    assert await service.stored() == ["ada0", "ada1", "ada2", "ada3"]
+
+
+async def test_records_that_come_after_a_lost_answer_are_not_taken_for_those_before(
+    service: Service, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream has the first batch without our knowing; sent again, it must be the same one."""
+    store, answers = service.bus.publish_stored, iter([True])
+
+    async def publish_stored(subject: str, data: bytes, *, msg_id: str) -> PubAck:
+        answer = await store(subject, data, msg_id=msg_id)
+        if next(answers, False):
+            service.act("grace")
+            raise BusAway("the answer is lost")
+        return answer
+
+    monkeypatch.setattr(service.bus, "publish_stored", publish_stored)
+    await service.bus.open()
+    await service.bus.wait_connected(5)
+    service.act("ada")
+    await eventually_async(lambda: service.trail.waiting == 0)
+    assert await service.stored() == ["ada", "grace"]
 
 
 async def test_what_is_left_at_the_end_is_sent_first(service: Service) -> None:
@@ -93,7 +121,7 @@ async def test_what_is_left_at_the_end_is_sent_first(service: Service) -> None:
     service.act("ada")
     service.stop.set()
     await eventually_async(lambda: service.trail.waiting == 0)
-    assert await service.stored() == 1
+    assert await service.stored() == ["ada"]
 
 
 async def test_strangers_leave_room_for_those_who_have_a_name() -> None:

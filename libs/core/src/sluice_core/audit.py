@@ -14,20 +14,17 @@ from collections import deque
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from uuid import UUID, uuid4
 
 import msgspec
 import structlog
 
 from sluice_core import subjects
-from sluice_core.bus.backoff import Backoff
-from sluice_core.bus.errors import BusError, StreamRefused
+from sluice_core.bus import Backoff, Bus, BusError, StreamRefused
 
 if TYPE_CHECKING:
     from sluice_core.auth.identity import Identity
-    from sluice_core.bus import Bus
 
 __all__ = ["OUTCOMES", "REQUEST", "TYPE", "Event", "Note", "Outcome", "Record", "Trail", "begin", "note"]
 
@@ -40,8 +37,11 @@ OUTCOMES: tuple[Outcome, ...] = ("done", "refused", "invalid", "failed")
 
 # 0.5 kB each. What comes while NATS is away for longer than it takes to fill them is lost, and counted.
 KEPT = 10_000
-# On their way to the stream at once.
+# Records of one message, and its bytes.
 BATCH = 100
+BATCH_BYTES = 256 * 1024
+# Seconds for which records gather, so that they travel and are stored together.
+GATHER = 0.1
 # Records a second without a name, and as many seconds of them at once: a stranger must not push out what others did.
 NAMELESS = 10.0
 BURST = 10.0
@@ -99,7 +99,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Event(msgspec.Struct, frozen=True):
-    """A record as it is published, in the form of all events; its subject says which service it is of."""
+    """A record in the form of all events. A message is an array of them; its subject says which service they are of."""
 
     id: UUID
     type: str
@@ -163,6 +163,12 @@ def note() -> Note:
     return _noted.get() or Note()
 
 
+class _Batch(NamedTuple):
+    msg_id: str
+    data: bytes
+    records: int
+
+
 class Trail:
     """Records of one service, on their way to the stream ``AUDIT``.
 
@@ -181,19 +187,20 @@ class Trail:
         Records that were thrown away: too many waited, or too many had no name.
     """
 
-    def __init__(self, bus: "Bus", service: str, *, kept: int = KEPT) -> None:
+    def __init__(self, bus: Bus, service: str, *, kept: int = KEPT) -> None:
         self._bus = bus
         self._subject = subjects.audit(service)
         self._kept = kept
         self._waiting: deque[Event] = deque()
         self._some = asyncio.Event()
+        self._batch: _Batch | None = None
         self._next_nameless = 0.0
         self.dropped = 0
 
     @property
     def waiting(self) -> int:
         """Records that no stream has yet."""
-        return len(self._waiting)
+        return len(self._waiting) + (0 if self._batch is None else self._batch.records)
 
     def request(
         self, noted: Note, *, method: str, route: str, status: int | None, key: str, request_id: str, source: str
@@ -228,7 +235,7 @@ class Trail:
 
     def add(self, record: Record) -> None:
         """Take a record; from the event loop."""
-        if len(self._waiting) >= (self._kept if record.user else self._kept // 2) or not self._admitted(record):
+        if self.waiting >= (self._kept if record.user else self._kept // 2) or not self._admitted(record):
             self.dropped += 1
             return
         self._waiting.append(Event(uuid4(), TYPE, 1, datetime.now(UTC), record))
@@ -243,6 +250,7 @@ class Trail:
                 some = asyncio.ensure_future(self._some.wait())
                 await asyncio.wait({some, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 some.cancel()
+                await asyncio.wait({stopped}, timeout=GATHER)
                 if await self._publish():
                     delays.reset()
                 elif not stop.is_set():
@@ -252,35 +260,38 @@ class Trail:
                     return
         finally:
             stopped.cancel()
-            if self._waiting:
-                log.warning("audit records may be lost", count=len(self._waiting))
+            if self.waiting:
+                log.warning("audit records may be lost", count=self.waiting)
 
     async def _publish(self) -> bool:
         """Send what waits; whether the stream has taken it all."""
-        while self._waiting:
-            batch = list(islice(self._waiting, BATCH))
-            results = await asyncio.gather(*map(self._store, batch), return_exceptions=True)
-            for _ in batch:
-                self._waiting.popleft()
-            # What the stream has taken without our knowing comes again with the same id.
-            left = [event for event, result in zip(batch, results, strict=True) if isinstance(result, BusError)]
-            self._waiting.extendleft(reversed(left))
-            for result in results:
-                if isinstance(result, BaseException) and not isinstance(result, BusError):
-                    raise result
-            if left:
+        while self._waiting or self._batch is not None:
+            self._batch = self._batch or self._gathered()
+            try:
+                await self._bus.publish_stored(self._subject, self._batch.data, msg_id=self._batch.msg_id)
+            except StreamRefused as exc:
+                if not exc.permanent:
+                    return False
+                self.dropped += self._batch.records
+                log.warning("audit records refused", reason=str(exc), count=self._batch.records)
+            except BusError:
                 return False
+            self._batch = None
         self._some.clear()
         return True
 
-    async def _store(self, event: Event) -> None:
-        try:
-            await self._bus.publish_stored(self._subject, msgspec.json.encode(event), msg_id=str(event.id))
-        except StreamRefused as exc:
-            if not exc.permanent:
-                raise
-            self.dropped += 1
-            log.warning("audit record refused", reason=str(exc))
+    def _gathered(self) -> "_Batch":
+        """Take the next records out of the line.
+
+        They stay together until the stream has them: it may have them without our knowing, and then takes nothing more
+        under their id.
+        """
+        first, size = str(self._waiting[0].id), 0
+        events: list[bytes] = []
+        while self._waiting and len(events) < BATCH and size < BATCH_BYTES:
+            events.append(msgspec.json.encode(self._waiting.popleft()))
+            size += len(events[-1])
+        return _Batch(first, b"[" + b",".join(events) + b"]", len(events))
 
     def _admitted(self, record: Record) -> bool:
         if record.user:

@@ -3,11 +3,13 @@
 import asyncio
 import itertools
 import time
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -19,6 +21,7 @@ from sqlalchemy import (
     Connection,
     DateTime,
     Identity,
+    Insert,
     LargeBinary,
     MetaData,
     Table,
@@ -34,7 +37,7 @@ from sqlalchemy import (
 )
 
 from sluice_core import dlq
-from sluice_core.bus import Backoff, Bus, BusAway, BusError, StreamRefused
+from sluice_core.bus import Backoff, Bus, BusAway, BusError, Stored, StreamRefused
 from sluice_core.database import Database, DatabaseAway
 
 __all__ = ["SCHEMA", "Event", "Relay", "add", "add_many", "outbox_table"]
@@ -49,8 +52,11 @@ BATCH = 500
 BATCH_BYTES = 16 * 1024 * 1024
 # Seconds until rows of another replica, or of a process that died, are found; also between two tries of what failed.
 LOOK = 1.0
-# Transactions that commit within so many seconds share a round.
+# Transactions that commit within so many seconds share a round; and while they keep coming, rounds begin so far apart.
 GATHER = 0.005
+PACE = 0.05
+# Events on their way at once, so that whoever stops us does not wait for a whole batch.
+TOGETHER = 128
 # Seconds until it is looked again whether another replica has finished its round.
 BUSY = 0.05
 # Counting goes no further; beyond it the age says more.
@@ -151,7 +157,12 @@ def add_many(connection: Connection, table: Table, events: Iterable[Event]) -> N
             }
         )
     if rows:
-        connection.execute(insert(table), rows)
+        connection.execute(_insert(table), rows)
+
+
+@lru_cache(16)
+def _insert(table: Table) -> Insert:
+    return insert(table)
 
 
 class Relay:
@@ -218,6 +229,7 @@ class Relay:
         delays = Backoff()
         while True:
             self._added.clear()
+            began = time.monotonic()
             try:
                 await self._measure()
                 if not self._bus.connected:
@@ -234,7 +246,7 @@ class Relay:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK):
                         await self._added.wait()
-                    await asyncio.sleep(GATHER)
+                    await asyncio.sleep(max(GATHER, began + PACE - time.monotonic()))
             elif outcome is _Outcome.STUCK:
                 await asyncio.sleep(LOOK)
             elif outcome is _Outcome.BUSY:
@@ -286,39 +298,49 @@ class Relay:
 
     async def _publish(self, rows: Sequence[_Row], done: list[int]) -> None:
         """Publish events; put the ids of those that need us no more into ``done``."""
-        ordered = sorted(rows, key=lambda row: (row.key, row.id))
-        groups = itertools.groupby(ordered, lambda row: row.key)
-        problems = await asyncio.gather(*(self._publish_key(list(group), done) for _, group in groups))
-        self._tell(next(filter(None, problems), ""))
-
-    async def _publish_key(self, rows: Iterable[_Row], done: list[int]) -> str:
-        """Publish the events of one key; say what went wrong with the first that could not go."""
+        queues: dict[str, deque[_Row]] = defaultdict(deque)
         for row in rows:
-            if self._stopping:
-                break
-            try:
-                await self._send(row)
-            except BusError as exc:
-                return str(exc)
-            done.append(row.id)
-        return ""
+            queues[row.key].append(row)
+        problem = ""
+        while queues and not self._stopping:
+            # The first of each key; the next one goes when the stream has it.
+            heads = [queue[0] for queue in itertools.islice(queues.values(), TOGETHER)]
+            outcomes = await self._bus.publish_all([_stored(row) for row in heads])
+            for row, outcome in zip(heads, outcomes, strict=True):
+                if isinstance(outcome, BusError) and (reason := await self._refused(row, outcome)):
+                    problem = problem or reason
+                    del queues[row.key]
+                    continue
+                done.append(row.id)
+                queues[row.key].popleft()
+                if not queues[row.key]:
+                    del queues[row.key]
+        self._tell(problem)
 
-    async def _send(self, row: _Row) -> None:
-        event_id, headers = str(row.event_id), {SCHEMA: row.schema}
+    async def _refused(self, row: _Row, error: BusError) -> str:
+        """Say why an event has to wait; empty when it need not, since it is parked."""
+        if not isinstance(error, StreamRefused) or not error.permanent:
+            return str(error)
+        # It would hold up the events of its key for ever. The fact itself stands in PostgreSQL.
+        log.error("event cannot be published", subject=row.subject, reason=str(error))
+        event = _stored(row)
         try:
-            await self._bus.publish_stored(row.subject, row.body, msg_id=event_id, headers=headers)
-        except StreamRefused as exc:
-            if not exc.permanent:
-                raise
-            # It would hold up the events of its key for ever. The fact itself stands in PostgreSQL.
-            log.error("event cannot be published", subject=row.subject, reason=str(exc))
-            await dlq.bury(self._bus, row.subject, row.body, msg_id=event_id, headers=headers, reason=str(exc))
+            await dlq.bury(
+                self._bus, row.subject, row.body, msg_id=event.msg_id, headers=event.headers, reason=str(error)
+            )
+        except BusError as exc:
+            return str(exc)
+        return ""
 
     def _tell(self, problem: str) -> None:
         """Log once a fault, not once an attempt."""
         if problem and problem != self._problem:
             log.warning("events wait", reason=problem, waiting=self.waiting)
         self._problem = problem
+
+
+def _stored(row: _Row) -> Stored:
+    return Stored(row.subject, row.body, str(row.event_id), {SCHEMA: row.schema})
 
 
 class _Outcome(Enum):

@@ -83,6 +83,9 @@ class HeartbeatConsumer:
         return rejected
 
 
+_EVENTS = msgspec.json.Decoder(list[audit.Event])
+
+
 class AuditConsumer:
     """Door from the stream of audit records; a batch is one transaction."""
 
@@ -95,23 +98,25 @@ class AuditConsumer:
         Returns
         -------
         list
-            What is no audit record.
+            What holds no audit records.
         """
         rows: list[dict[str, Any]] = []
         rejected: list[Rejected] = []
         for message in batch:
             try:
-                rows.append(_row(message))
+                rows += _rows(message)
             except (ValueError, RecursionError):
                 # Without the decoder's words, which may quote what was sent.
-                rejected.append((message, "no audit record"))
+                rejected.append((message, "no audit records"))
         await self._records.record(rows)
         return rejected
 
 
-def _row(message: Message) -> dict[str, Any]:
-    event = msgspec.json.decode(message.data, type=audit.Event)
+def _rows(message: Message) -> list[dict[str, Any]]:
     # NATS lets nobody else publish on a service's subject; what a record said of itself would prove nothing.
     service = subjects.from_token(message.subject.removeprefix("audit."))
-    columns = msgspec.structs.asdict(event.data)
-    return {"id": event.id, "at": event.at, "service": service, "username": columns.pop("user"), **columns}
+    rows = []
+    for event in _EVENTS.decode(message.data):
+        columns = msgspec.structs.asdict(event.data)
+        rows.append({"id": event.id, "at": event.at, "service": service, "username": columns.pop("user"), **columns})
+    return rows
