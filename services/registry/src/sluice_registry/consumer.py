@@ -1,7 +1,6 @@
 """Heartbeats of agents without HTTP or from a broker (contract 7.3; decision 9), and audit records of all services."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import tzinfo
 from typing import Any
 
@@ -48,7 +47,7 @@ def decode(subject: str, body: bytes, zone: tzinfo) -> Beat:
         beat = read_beat({**said, **named, "instance_name": whose.name}, zone)
     except Invalid as exc:
         raise Poison(f"heartbeat of {whose.name}: {exc.errors}") from None
-    return replace(beat, new=NEW_FROM_BROKER) if of_broker else beat
+    return msgspec.structs.replace(beat, new=NEW_FROM_BROKER) if of_broker else beat
 
 
 def _of_broker(data: Mapping[str, Any]) -> Mapping[str, Any]:

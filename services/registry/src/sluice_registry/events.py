@@ -75,10 +75,17 @@ class AgentEvents:
         """Follow the resource's own writes; a `sluice_core.rest.Resource` hook."""
         self.changed(connection, change.before, change.after)
 
-    async def beat(self, row: Row) -> None:
-        """Say that a heartbeat was accepted; nobody may be listening."""
-        subject = subjects.agents_heartbeat(row["namespace"], row["instance_name"])
-        await self._publish(subject, msgspec.json.encode(row))
+    async def beat(self, row: Row, encoded: bytes) -> None:
+        """Say that a heartbeat was accepted; nobody may be listening.
+
+        Parameters
+        ----------
+        row
+            The agent.
+        encoded
+            The same, as JSON.
+        """
+        await self._publish(subjects.agents_heartbeat(row["namespace"], row["instance_name"]), encoded)
 
 
 def acted(

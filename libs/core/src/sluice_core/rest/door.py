@@ -10,7 +10,7 @@ import html
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
-from functools import partial
+from functools import lru_cache, partial
 from typing import Literal, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -338,13 +338,17 @@ async def _redirect(scope: Scope, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
+@lru_cache(1024)
+def _raw(name: str, value: str) -> tuple[bytes, bytes]:
+    return name.lower().encode(), value.encode("latin-1")
+
+
 async def _send(reply: Reply, allow: Mapping[str, str], wanted: Format, request: Request, send: Send) -> None:
-    headers = [
-        VARY,
-        *((name.lower().encode(), value.encode("latin-1")) for name, value in {**allow, **reply.headers}.items()),
-    ]
+    headers = [VARY, *(_raw(*each) for each in allow.items() if each[0] not in reply.headers)]
+    if reply.headers:
+        headers += [_raw(*each) for each in reply.headers.items()]
     if isinstance(reply.content, AsyncIterator):
-        headers.append((b"content-type", reply.media_type.encode()))
+        headers.append(_raw("Content-Type", reply.media_type))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         if request.method == "HEAD":
             return await send({"type": "http.response.body", "body": b""})
@@ -353,7 +357,7 @@ async def _send(reply: Reply, allow: Mapping[str, str], wanted: Format, request:
     if wanted == "html" and media_type == JSON and body:
         body, media_type = _page(request, reply), "text/html; charset=utf-8"
     if reply.status != 204:
-        headers.append((b"content-type", media_type.encode()))
+        headers.append(_raw("Content-Type", media_type))
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else body})
