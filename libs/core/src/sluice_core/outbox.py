@@ -35,6 +35,7 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from sluice_core import dlq
 from sluice_core.bus import Backoff, Bus, BusAway, BusError, Stored, StreamRefused
@@ -59,6 +60,8 @@ PACE = 0.05
 TOGETHER = 128
 # Seconds until it is looked again whether another replica has finished its round.
 BUSY = 0.05
+# Keys that are stuck at once, beyond which nothing more is tried until `LOOK` is over.
+MANY_STUCK = 5000
 # Counting goes no further; beyond it the age says more.
 MANY = 100_000
 
@@ -190,6 +193,8 @@ class Relay:
         self._bus = bus
         self._added = asyncio.Event()
         self._stopping = False
+        # Keys whose first event could not go; what lies behind a batch of them may belong to a stream that takes it.
+        self._stuck: set[str] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._measured = -LOOK
         self._oldest: float | None = None
@@ -199,7 +204,8 @@ class Relay:
         self._lock = select(func.pg_try_advisory_xact_lock(func.hashtext(f"outbox {table.name}")))
         size = func.octet_length(table.c.body)
         before = (func.sum(size).over(order_by=table.c.id) - size).label("before")
-        batch = select(*columns, before).order_by(table.c.id).limit(BATCH).subquery()
+        free = table.c.key != func.all(bindparam("stuck", type_=ARRAY(Text)))
+        batch = select(*columns, before).where(free).order_by(table.c.id).limit(BATCH).subquery()
         rows = [batch.c[column.name] for column in columns]
         self._next = select(*rows).where(batch.c.before < BATCH_BYTES).order_by(batch.c.id)
         self._done = delete(table).where(table.c.id == func.any(bindparam("ids")))
@@ -280,7 +286,7 @@ class Relay:
         """Publish one batch, and delete what the streams have; waits in a worker thread for the event loop."""
         if not connection.execute(self._lock).scalar_one():
             return _Outcome.BUSY
-        rows = [_Row(*row) for row in connection.execute(self._next)]
+        rows = [_Row(*row) for row in connection.execute(self._next, {"stuck": list(self._stuck)})]
         done: list[int] = []
         if rows:
             assert self._loop is not None
@@ -289,9 +295,15 @@ class Relay:
                 publishing.result()
         if done:
             connection.execute(self._done, {"ids": done})
-        if len(done) < len(rows):
+        published = set(done)
+        self._stuck.update(row.key for row in rows if row.id not in published)
+        full = len(rows) == BATCH or sum(len(row.body) for row in rows) >= BATCH_BYTES
+        if full and len(self._stuck) < MANY_STUCK and not self._stopping:
+            return _Outcome.MORE
+        if self._stuck:
+            self._stuck.clear()
             return _Outcome.STUCK
-        if len(rows) == BATCH or sum(len(row.body) for row in rows) >= BATCH_BYTES:
+        if full:
             return _Outcome.MORE
         self.waiting, self._oldest = 0, None
         return _Outcome.EMPTY
