@@ -52,6 +52,7 @@ class Replica:
         for bucket, feed in self.keyring.feeds.items():
             ready = partial(self.keyring.mark_read, bucket)
             tasks.append(asyncio.create_task(self.other.watch(bucket, feed, ready)))
+        await eventually_async(lambda: self.keyring.ready)
         try:
             yield self
         finally:
@@ -186,7 +187,6 @@ async def test_no_good_request_is_refused_while_keys_change(make: Make) -> None:
             checked += 1
 
     async with one.running(), two.running():
-        await eventually_async(lambda: one.keyring.ready)
         first = await one.token()
         await eventually_async(lambda: one.knows(first))
         loads = [asyncio.create_task(load(replica)) for replica in (one, two) for _ in range(2)]

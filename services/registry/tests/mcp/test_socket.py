@@ -279,6 +279,13 @@ def test_a_handshake_without_a_good_token_is_403(door: Door, tokens: Tokens) -> 
     eventually(lambda: trail.waiting == 3)
 
 
+def test_a_handshake_that_nobody_can_judge_yet_is_503(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door.app.state.service.keyring, "_unread", {"tokens"})
+    away = (503, {"detail": "Tokens cannot be checked at the moment. Try again."})
+    assert door.refused(additional_headers={"Authorization": "Token bad"}) == away
+    assert door.app.state.service.trail.waiting == 0
+
+
 def test_other_paths_are_no_websockets(door: Door) -> None:
     for path in ("/ws/mcp", "/ws/", "/api/systemagents/", "/"):
         with pytest.raises(InvalidStatus, match="403"):

@@ -18,7 +18,7 @@ import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sluice_core.audit import note
-from sluice_core.auth import Identity, PasswordsAway, Refused, Throttled
+from sluice_core.auth import Identity, Refused, Throttled, Undecided
 from sluice_core.database import Database, DatabaseAway
 from sluice_core.http import BodyTooLarge
 from sluice_core.rest.body import parse
@@ -45,7 +45,10 @@ class Authenticates(Protocol):
     """Whoever can tell who sent a request; see `sluice_core.auth.Authenticator`."""
 
     async def identify(self, scope: Scope, *, only: Literal["token", "session"] | None = None) -> Identity | None:
-        """Return the caller, or None without a credential; raise `Refused` for a bad one."""
+        """Return the caller, or None without a credential; raise `Refused` for a bad one.
+
+        `Undecided` where nobody can say now which it is.
+        """
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,7 @@ class Door:
             reply = Reply(refusal.status, refusal.content, refusal.headers)
         except Throttled as exc:
             reply = Reply(429, {"detail": str(exc)}, {"Retry-After": str(exc.wait)})
-        except PasswordsAway as exc:
+        except Undecided as exc:
             reply = Reply(503, {"detail": str(exc)}, {"Retry-After": "2"})
         except BodyTooLarge:
             reply = Reply(413, {"detail": f"Request body exceeds {limit} bytes."}, {"Connection": "close"})
