@@ -196,6 +196,29 @@ def test_a_fresh_process_without_nats_is_not_ready_and_judges_nobody(
             assert reply.json() == {"detail": "Tokens cannot be checked at the moment. Try again."}
 
 
+def test_no_record_of_what_was_answered_is_lost_by_kill_9(fresh_database: Callable[[str], str], tmp_path: Path) -> None:
+    url = fresh_database("sluice_registry")
+    admin = {"Authorization": f"Token {ADMIN}"}
+    with Serve(
+        "registry", tmp_path, database_url=url, nats_url="nats://127.0.0.1:1", SLUICE_REGISTRY_ADMIN_TOKEN=ADMIN
+    ) as registry:
+        made = requests.post(
+            f"{registry.http}/api/auth/tokens/", json={"name": "ada"}, headers=admin, timeout=20
+        ).json()
+        wrong = {"username": "admin", "password": "wrong"}
+        assert requests.post(f"{registry.http}/api/auth/login", json=wrong, timeout=20).status_code == 401
+        token = f"{registry.http}/api/auth/tokens/{made['id']}/"
+        assert requests.delete(token, headers=admin, timeout=20).status_code == 204
+        registry.kill()
+        registry.start()
+        rows = requests.get(f"{registry.http}/api/auth/audit/", headers=admin, timeout=20).json()
+    assert [(row["action"], row["key"], row["outcome"]) for row in rows] == [
+        ("token.revoked", made["id"], "done"),
+        ("login", "", "refused"),
+        ("token.created", made["id"], "done"),
+    ]
+
+
 # --- keys change
 
 

@@ -136,7 +136,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             user_doors.router(users),
             audit_door.router(audit),
             login.router(logins, settings.shared.trusted_proxies, facility=at_facility is not None),
-            oidc.router(at_facility, settings.shared.trusted_proxies),
+            oidc.router(at_facility),
             oauth.router(settings.auth0_domain),
             sockets.router(),
             schema.router(),

@@ -1,6 +1,7 @@
 """Who did what, from the request over NATS into the table (issue 4, part 5)."""
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from sqlalchemy.pool import NullPool
 from typer.testing import CliRunner
 
 from sluice_core.audit import TYPE, Event, Record
+from sluice_core.auth import digest
 from sluice_core.bus import Message
 from sluice_core.cli import Failure
 from sluice_core.database import Database
@@ -149,6 +151,57 @@ def test_what_concerns_identity_has_a_name_of_its_own(platform: Platform) -> Non
     assert refused == {platform.record(action="login", outcome="refused")["request_id"]}
 
 
+def test_what_concerns_identity_is_stored_before_it_is_answered(client: Any, tokens: Any, url: str) -> None:
+    """There is no NATS here: what is told at once stands in the transaction of what it tells."""
+    admin = tokens.header("admin")
+    client.post("/api/auth/users/", json={"username": "ada", "password": PASSWORD}, headers=admin)
+    made = client.post("/api/auth/tokens/", json={"name": "laptop", "subject": "ada"}, headers=admin).json()
+    client.delete(f"/api/auth/tokens/{made['id']}/", headers=admin)
+    client.patch("/api/auth/users/ada/", json={"roles": ["reader"]}, headers=admin)
+    client.post("/api/auth/tokens/import/", json=[{"subject": "old", "sha256": digest("old")}], headers=admin)
+    client.post("/api/auth/keys/rotate", headers=admin)
+    client.post("/api/auth/login", json={"username": "ada", "password": "wrong"})
+    opened = client.post("/api/auth/login", json={"username": "ada", "password": PASSWORD})
+    assert opened.status_code == 200
+    client.post("/api/auth/logout", headers={"X-CSRFToken": client.cookies["csrftoken"]})
+    client.cookies.clear()
+    client.get(AGENTS, headers={"Authorization": f"Basic {b64encode(b'ada:wrong').decode()}"})
+    rows = client.get(PATH, headers=admin).json()[::-1]
+    told = [(row["action"], row["user"], row["outcome"], row["method"], row["route"]) for row in rows]
+    tokens_path, users_path, login = "/api/auth/tokens/", "/api/auth/users/", "/api/auth/login"
+    assert told == [
+        ("user.created", "ada", "done", "POST", users_path),
+        ("token.created", "ada", "done", "POST", tokens_path),
+        ("token.revoked", "ada", "done", "DELETE", f"{tokens_path}{{token_id}}/"),
+        ("user.changed", "ada", "done", "PATCH", f"{users_path}{{username}}/"),
+        ("token.imported", "ada", "done", "POST", f"{tokens_path}import/"),
+        ("key.rotated", "ada", "done", "POST", "/api/auth/keys/rotate"),
+        ("login", "ada", "refused", "POST", login),
+        ("login", "ada", "done", "POST", login),
+        ("logout", "ada", "done", "POST", "/api/auth/logout"),
+        ("login", "ada", "refused", "GET", AGENTS),
+    ]
+    assert all(row["source"] and row["request_id"] for row in rows)
+    # Nothing of it is told a second time; each is an event too, under the same id.
+    assert client.app.state.service.trail.waiting == 0
+    with create_engine(url, poolclass=NullPool).connect() as connection:
+        statement = text("SELECT event_id::text, body FROM outbox WHERE subject = 'audit.registry' ORDER BY id")
+        events = {
+            row.event_id: msgspec.json.decode(bytes(row.body), type=Event) for row in connection.execute(statement)
+        }
+    assert list(events) == [row["id"] for row in rows]
+    assert [event.data.action for event in events.values()] == [row["action"] for row in rows]
+
+
+def test_what_did_not_happen_is_told_as_what_was_tried(platform: Platform) -> None:
+    user = {"username": "ada", "password": PASSWORD}
+    platform.ask("POST", "/api/auth/users/", json=user)
+    assert platform.ask("POST", "/api/auth/users/", json=user, headers={"X-Request-Id": "again"}).status_code == 409
+    again = platform.record(request_id="again")
+    assert (again["action"], again["outcome"], again["status"]) == ("request", "invalid", 409)
+    assert len(platform.records(bool, user="admin")) == 2
+
+
 def test_no_secret_is_ever_told(platform: Platform, url: str) -> None:
     user = {"username": "ada", "password": PASSWORD}
     platform.ask("POST", "/api/auth/users/", json=user)
@@ -156,13 +209,25 @@ def test_no_secret_is_ever_told(platform: Platform, url: str) -> None:
     platform.ask("POST", f"{AGENTS}?token={signed}&password={PASSWORD}", token=signed, json=BEAT)
     platform.ask("GET", f"{AGENTS}?token={FIRST}", token=f"{FIRST}x")
     platform.ask("DELETE", f"/api/auth/tokens/{signed}/", token=signed)
+    # People paste tokens where ids belong; not found, not allowed, not valid.
     platform.ask("DELETE", f"/api/auth/tokens/{FIRST}/")
+    reader = platform.ask("POST", "/api/auth/tokens/", json={"name": "reader", "roles": ["reader"]}).json()["token"]
+    assert platform.ask("DELETE", f"/api/auth/tokens/{FIRST}/", token=reader).status_code == 403
+    assert platform.ask("PATCH", f"/api/auth/users/{FIRST}/", token=reader, json={}).status_code == 403
+    assert platform.ask("PATCH", f"/api/auth/users/{FIRST}/", json={"roles": "x"}).status_code == 400
+    assert platform.ask("PATCH", f"{AGENTS}{FIRST}/", token=reader, json={}).status_code == 403
+    assert platform.ask("PATCH", f"{AGENTS}{FIRST}/", json={}).status_code == 404
+    assert platform.ask("PATCH", f"/api/namespaces/{FIRST}/", json={"owner": 7}).status_code == 400
+    limited = {"name": "limited", "roles": ["pcs", "operator"], "namespaces": ["n1"]}
+    inside = platform.ask("POST", "/api/auth/tokens/", json=limited).json()["token"]
+    ensured = {"name": FIRST, "owner": "ada"}
+    assert platform.ask("POST", "/api/namespaces/ensure/", token=inside, json=ensured).status_code == 403
     platform.ask("POST", "/api/auth/login", None, json={"username": PASSWORD, "password": FIRST})
     platform.ask("POST", "/api/auth/login", None, json=user)
     platform.http.cookies.clear()
     platform.http.get(AGENTS, auth=("ada", f"{PASSWORD}x"))
     platform.ask("PATCH", "/api/auth/users/ada/", json={"password": f"{PASSWORD}y"})
-    platform.records(lambda rows: any(row["action"] == "user.changed" for row in rows) and len(rows) >= 10)
+    platform.records(lambda rows: any(row["action"] == "user.changed" for row in rows) and len(rows) >= 19)
     with create_engine(url, poolclass=NullPool).connect() as connection:
         kept = "\n".join(connection.execute(text("SELECT audit::text FROM audit")).scalars())
     for secret in (FIRST, PASSWORD, signed, signed.split(".")[2]):

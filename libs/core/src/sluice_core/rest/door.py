@@ -208,7 +208,7 @@ class Door:
     async def _endpoint(self, endpoint: Endpoint, found: _Found, request: Request) -> Reply:
         noted = note()
         noted.routine = not endpoint.audited
-        noted.key = "/".join(found.arguments)
+        noted.words = "/".join(found.arguments)
         if endpoint.auth != "ignored":
             request.identity = await self._authenticator.identify(request.scope, only=ONLY.get(endpoint.auth))
             is_open = endpoint.auth in ("open", "browser") or (endpoint.auth == "read" and self._anonymous_read)
@@ -237,7 +237,7 @@ class Door:
         resource, method = rows.resource, request.method
         noted = note()
         key = "" if found.key is None else found.key.removesuffix(f".{suffix}") if suffix else found.key
-        noted.key = key
+        noted.words = key
         noted.routine = found.key is None and method == "POST" and not resource.create_audited
         await self._admit(resource, request)
         if found.key is not None:

@@ -12,13 +12,14 @@ import structlog
 from pydantic import SecretStr
 from sqlalchemy import Connection
 
+from sluice_core.audit import note
 from sluice_core.auth import KEYS, REVOKED, TOKENS, Identity, Keyring, Scope, TokenRecord, digest, user_key
 from sluice_core.auth.credentials import MAX_LENGTH
 from sluice_core.auth.fastapi import Forbidden
 from sluice_core.auth.scopes import resolve
 from sluice_core.database import Database, DatabaseAway, after_commit
 from sluice_registry.errors import BeyondOwnRights, NoSuchToken, NotForNamespaces, TokenUnknown, UserInactive
-from sluice_registry.events import acted
+from sluice_registry.service.audit import acted
 from sluice_registry.service.signing import Rotation, SigningKeys
 from sluice_registry.store.identity import IdentityStore, Row
 from sluice_registry.store.users import UserStore
@@ -225,7 +226,7 @@ class TokenIssuer:
 
         def work(connection: Connection) -> int:
             new = IdentityStore(connection).add_tokens(rows) if rows else 0
-            acted("token.imported", by=caller.subject, tokens=new)
+            acted(connection, "token.imported", by=caller.subject, tokens=new)
             after_commit(connection, self.changed)
             return new
 
@@ -275,13 +276,15 @@ class TokenIssuer:
             store = IdentityStore(connection)
             row = store.token(token_id)
             # A name that the facility tells need not be the user of that name here.
+            if row is not None:
+                note().key = token_id
             own = row is not None and row["subject"] == caller.subject and caller.by != "facility"
             if not admin and not own:
                 raise Forbidden(f"This needs the scope {Scope.TOKENS_ADMIN}.")
             if row is None:
                 raise NoSuchToken(f"No token has the id {token_id!r}.")
             if store.revoke(token_id):
-                acted("token.revoked", by=caller.subject, about=token_id, subject=row["subject"])
+                acted(connection, "token.revoked", by=caller.subject, about=token_id, subject=row["subject"])
                 after_commit(connection, self.changed)
 
         await self._database.run(self._database.transact, work)
@@ -399,7 +402,7 @@ class TokenIssuer:
                 kid=signer.kid,
             )
             assert row is not None
-            acted("token.created", by=caller.subject, about=token_id, subject=grant.subject)
+            acted(connection, "token.created", by=caller.subject, about=token_id, subject=grant.subject)
             return row
 
         return token, self._database.transact(work)

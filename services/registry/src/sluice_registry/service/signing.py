@@ -21,7 +21,7 @@ from sluice_core.auth import (
     thumbprint,
 )
 from sluice_core.database import Database
-from sluice_registry.events import acted
+from sluice_registry.service.audit import acted
 from sluice_registry.store.identity import IdentityStore
 
 __all__ = ["Rotation", "SigningKeys"]
@@ -121,7 +121,7 @@ class SigningKeys:
             store = IdentityStore(connection)
             store.lock_keys()
             kid = self._add(store)
-            acted("key.rotated", by=caller.subject, about=kid)
+            acted(connection, "key.rotated", by=caller.subject, about=kid)
             return kid
 
         kid = await self._database.run(self._database.transact, work)
@@ -151,7 +151,7 @@ class SigningKeys:
         store = IdentityStore(connection)
         store.lock_keys()
         for kid in store.drop_unused_keys(kids[kids.index(signing) + 1 :]):
-            acted("key.retired", by="registry", about=kid)
+            acted(connection, "key.retired", by="registry", about=kid)
 
     def _add(self, store: IdentityStore) -> str:
         key = generate_key()

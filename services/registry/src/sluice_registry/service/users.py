@@ -6,10 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from sluice_core.audit import note
 from sluice_core.auth import Identity
 from sluice_core.database import Database, after_commit
 from sluice_registry.errors import UserExists, UserUnknown
-from sluice_registry.events import acted
+from sluice_registry.service.audit import acted
 from sluice_registry.service.hashes import Hashes
 from sluice_registry.service.identity import TokenIssuer, insist_on_rights
 from sluice_registry.store.identity import IdentityStore
@@ -76,7 +77,7 @@ class Users:
             )
             if row is None:
                 raise UserExists(f"There is a user {new.username!r} already.")
-            acted("user.created", by=caller.subject, about=new.username, roles=list(new.roles))
+            acted(connection, "user.created", by=caller.subject, about=new.username, roles=list(new.roles))
             after_commit(connection, self._issuer.changed)
             return row
 
@@ -133,13 +134,14 @@ class Users:
         def work(connection: Connection) -> Row:
             users = UserStore(connection)
             before = _found(users.get(username, lock=True), username)
+            note().key = username
             insist_on_rights(caller, before["roles"], ())
             row = _found(users.change(username, values), username)
             if not row["is_active"]:
                 IdentityStore(connection).revoke_all(username)
             elif "password" in changes or row["roles"] != before["roles"]:
                 IdentityStore(connection).revoke_all(username, sessions_only=True)
-            acted("user.changed", by=caller.subject, about=username, changed=sorted(changes))
+            acted(connection, "user.changed", by=caller.subject, about=username, changed=sorted(changes))
             after_commit(connection, self._issuer.changed)
             return row
 
