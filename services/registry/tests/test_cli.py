@@ -314,6 +314,8 @@ def test_users_are_made_changed_and_switched_off(platform: str, run: Run) -> Non
     assert (row["username"], row["email"], row["roles"], row["is_active"]) == ("ada", "a@b", ["pcs", "reader"], False)
     assert refused(run("token", "create", "ada")).status == 409
     assert made(run("user", "enable", "ada")) == "ada is switched on"
+    assert made(run("user", "unbind", "ada")) == "ada belongs to no account of the facility"
+    assert refused(run("user", "unbind", "nobody")).status == 404
     assert made(run("user", "roles", "ada", "--none")) == "ada has no role"
     assert made(run("user", "list", "--role", "pcs")).count("ada") == 0
     assert "ada" in made(run("user", "list"))

@@ -66,6 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         admin_token=settings.admin_token,
         delay=settings.key_delay,
         retention=settings.token_retention,
+        session_retention=settings.session_retention,
         changed=lambda: projection.wake(),
     )
     projection = Projection(service.bus, issuer.refresh, issuer.keys.published)

@@ -116,6 +116,8 @@ class TokenIssuer:
         See `SigningKeys`.
     retention
         Age at which an expired token leaves the list.
+    session_retention
+        The same of sessions.
     changed
         Called after the commit of what other services must know, from any thread.
     """
@@ -129,12 +131,14 @@ class TokenIssuer:
         admin_token: SecretStr | None = None,
         delay: timedelta = DELAY,
         retention: timedelta = RETENTION,
+        session_retention: timedelta = SESSION_RETENTION,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._keyring = keyring
         self._admin_token = admin_token
         self._retention = retention
+        self._session_retention = session_retention
         self._known: Known = {KEYS: {}, TOKENS: {}, REVOKED: {}}
         self._reading = asyncio.Lock()
         self._next: asyncio.Future[Known] | None = None
@@ -323,7 +327,7 @@ class TokenIssuer:
 
         def work(connection: Connection) -> None:
             self.keys.retire(connection)
-            IdentityStore(connection).forget(tokens=self._retention, sessions=SESSION_RETENTION)
+            IdentityStore(connection).forget(tokens=self._retention, sessions=self._session_retention)
             after_commit(connection, self.changed)
 
         await self._database.run(self._database.transact, work)

@@ -149,6 +149,35 @@ class Users:
         await self._issuer.refresh()
         return row
 
+    async def unbind(self, username: str, caller: Identity) -> None:
+        """Forget whom the facility's provider means by this name, and end his sessions.
+
+        Who logs in there by this name next is then the user, unless he has a password; so this is for somebody who got
+        a new account there.
+
+        Raises
+        ------
+        UserUnknown
+            There is none of this name.
+        BeyondOwnRights
+            He may more than the caller.
+        """
+
+        def work(connection: Connection) -> None:
+            users = UserStore(connection)
+            before = _found(users.whole(username), username)
+            note().key = username
+            insist_on_rights(caller, before["roles"], ())
+            if before["facility_subject"] is None:
+                return
+            users.change(username, {"facility_subject": None})
+            IdentityStore(connection).revoke_all(username, sessions_only=True)
+            acted(connection, "user.unbound", by=caller.subject, about=username)
+            after_commit(connection, self._issuer.changed)
+
+        await self._database.run(self._database.transact, work)
+        await self._issuer.refresh()
+
 
 def _found(row: Row | None, username: str) -> Row:
     if row is None:
