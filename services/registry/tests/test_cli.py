@@ -152,7 +152,7 @@ def test_a_new_token_stands_alone_on_the_output(platform: str, run: Run) -> None
     assert token not in result.stderr
 
 
-def test_the_token_command_of_old_scripts(platform: str, run: Run) -> None:
+def test_scenario_27_the_token_command_prints_a_token_at_each_run(platform: str, run: Run) -> None:
     """Scenario 27 of swf-monitor.md, as decision 5 has it: a second run prints another, and both are good."""
     first = made(run("token", "create", "ada", "--create-user"))
     second = made(run("token", "create", "ada", "--create-user"))
