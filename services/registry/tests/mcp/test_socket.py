@@ -342,7 +342,7 @@ def test_a_revoked_token_ends_its_connection(door: Door, tokens: Tokens) -> None
         door.app.state.service.keyring.apply_revoked(claims["jti"], b"")
         began = time.monotonic()
         assert ended(socket) == (1008, "Invalid token.")
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         say(other, MESSAGE)
         assert hear(other)["status"] == "success"
 
