@@ -21,9 +21,10 @@ from sluice_registry import tables
 from sluice_registry.errors import RecordUnknown
 from sluice_registry.store.audit import AuditStore, Row
 
-__all__ = ["Audit", "acted", "row"]
+__all__ = ["SERVICE", "Audit", "acted", "row"]
 
 SERVICE = "registry"
+"""Also who does what nobody has asked for."""
 # Rows of one deletion, so that none holds its locks for long.
 BATCH = 1000
 EVERY = timedelta(hours=1)

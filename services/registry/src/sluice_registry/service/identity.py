@@ -19,7 +19,7 @@ from sluice_core.auth.fastapi import Forbidden
 from sluice_core.auth.scopes import resolve
 from sluice_core.database import Database, DatabaseAway, after_commit
 from sluice_registry.errors import BeyondOwnRights, NoSuchToken, NotForNamespaces, TokenUnknown, UserInactive
-from sluice_registry.service.audit import acted
+from sluice_registry.service.audit import SERVICE, acted
 from sluice_registry.service.signing import Rotation, SigningKeys
 from sluice_registry.store.identity import IdentityStore, Row
 from sluice_registry.store.users import UserStore
@@ -352,12 +352,12 @@ class TokenIssuer:
     def _prepare(self, connection: Connection) -> None:
         self.keys.prepare(connection)
         if self._admin_token:
-            self._import_admin(IdentityStore(connection), self._admin_token.get_secret_value())
+            self._import_admin(connection, self._admin_token.get_secret_value())
 
-    def _import_admin(self, store: IdentityStore, token: str) -> None:
+    def _import_admin(self, connection: Connection, token: str) -> None:
         if not token.isascii() or token.split() != [token] or len(token) > MAX_LENGTH:
             raise AdminTokenUnusable(f"the admin token must be 1 to {MAX_LENGTH} ASCII characters without white space")
-        store.add_token(
+        row = IdentityStore(connection).add_token(
             id=uuid4().hex,
             name=ADMIN,
             kind="opaque",
@@ -367,6 +367,8 @@ class TokenIssuer:
             sha256=digest(token),
             created_by=ADMIN,
         )
+        if row is not None:
+            acted(connection, "token.imported", by=SERVICE, about=row["id"], subject=ADMIN)
 
     def _read(self, connection: Connection) -> Known:
         store = IdentityStore(connection)
