@@ -75,6 +75,35 @@ def test_the_five_newest_errors_of_each_instance_are_shown_newest_first(client: 
     assert [each["message"] for each in instances["daq-8"]["recent_errors"]] == ["the only one"]
 
 
+def test_counts_follow_what_an_administrator_changes_and_deletes(client: TestClient, tokens: Tokens) -> None:
+    ids = [client.post(URL, json=record(message=str(number))).json()["id"] for number in range(3)]
+    headers = tokens.header("logs:admin")
+    assert client.delete(f"{URL}{ids[0]}/", headers=headers).status_code == 204
+    change = {"levelname": "ERROR", "instance_name": "daq-9"}
+    assert client.patch(f"{URL}{ids[1]}/", json=change, headers=headers).status_code == 200
+    assert client.patch(f"{URL}{ids[2]}/", json={"message": "other"}, headers=headers).status_code == 200
+    counts = {name: each["error_counts"] for name, each in fresh(client)["base_agent"].items()}
+    assert counts == {"daq-7": {"INFO": 1}, "daq-9": {"ERROR": 1}}
+
+
+def fresh(client: TestClient) -> Any:
+    """Return the summary of now; a record makes the kept one stale."""
+    post(client, app_name="other")
+    return summary(client)
+
+
+def test_the_summary_of_a_flood_of_names_and_long_messages_stays_small(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluice_logs.service.MOST_INSTANCES", 3)
+    monkeypatch.setattr("sluice_logs.service.MOST_CHARACTERS", 3000)
+    for number in range(5):
+        post(client, instance_name=f"i-{number}", levelname="ERROR", message="x" * 1000)
+    instances = summary(client)["base_agent"]
+    assert len(instances) == 3
+    assert {len(each["recent_errors"][0]["message"]) for each in instances.values()} == {200}
+
+
 def test_an_empty_table_is_an_empty_summary(client: TestClient) -> None:
     assert summary(client) == {}
 
@@ -86,11 +115,16 @@ def test_the_summary_takes_two_queries_however_many_instances_there_are(client: 
 
     @sa.event.listens_for(client.app.state.service.database.engine, "before_cursor_execute")  # type: ignore[attr-defined]
     def remember(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if "FROM log_record" in statement:  # and not what is tidied up meanwhile
+        if "SELECT" in statement and "pg_" not in statement:  # and not what is tidied up meanwhile
             statements.append(statement)
 
     assert len(summary(client)["base_agent"]) == 12
     assert len(statements) == 2
+    # Whoever asks again within a second, and nothing was stored meanwhile, gets the same.
+    assert len(summary(client)["base_agent"]) == 12
+    assert len(statements) == 2
+    post(client)
+    assert summary(client)["base_agent"]["daq-7"]["error_counts"] == {"ERROR": 1, "INFO": 1}
 
 
 def test_the_summary_is_open_as_lists_are_and_closes_with_them(

@@ -119,6 +119,10 @@ async def test_a_line_that_is_full_refuses_and_stores_nothing(service_database: 
 # Commits whose answer is lost, and PostgreSQL away
 
 
+# What PostgreSQL answers when records are committed: by themselves, or those of them that were missing.
+COMMITTED = (b"INSERT 0 1\0Z", b"COMMIT\0")
+
+
 class Cut:
     """A proxy before PostgreSQL that loses the answers to some commits, as a broken connection does."""
 
@@ -153,7 +157,7 @@ class Cut:
     def _pass(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                if self.lose and data.startswith(b"C") and b"COMMIT\0" in data:
+                if self.lose and data.startswith(b"C") and any(each in data for each in COMMITTED):
                     self.lose -= 1
                     self.lost += 1
                     break
@@ -180,6 +184,15 @@ async def test_a_commit_whose_answer_was_lost_is_repeated_and_doubles_nothing(cu
         assert world.stored() == ["before", *map(str, range(50))]
         assert world.stored("id")[1:] == [each.first for each in found]
         assert world.stream.kept == []
+
+
+async def test_a_record_is_counted_once_however_often_it_is_written(cut: Cut) -> None:
+    async with World(cut.url).running() as world:
+        cut.lose = 1
+        await world.writer.write([sound("a\tb\\c", app_name="a\\t\t\n\r\\"), sound("b")])
+        count = text("SELECT app_name, sum(records)::int FROM log_count GROUP BY 1 ORDER BY 1")
+        found = world.database.read(lambda c: [tuple(row) for row in c.execute(count)])
+        assert found == [("a\\t\t\n\r\\", 1), ("base_agent", 1)]
 
 
 async def test_when_the_answer_is_lost_twice_the_stream_has_the_records_under_the_same_ids(cut: Cut) -> None:

@@ -11,10 +11,13 @@ from sluice_core.bus import LOGS as STREAM
 from sluice_core.bus import Consumer, consume
 from sluice_core.database import DatabaseAway
 from sluice_core.http.rate import SourceRate
+from sluice_core.rest.listing import Listing
+from sluice_core.rest.store import ResourceStore
 from sluice_core.service import Service, build
 from sluice_logs.aside import Aside, LogConsumer
 from sluice_logs.days import Days
-from sluice_logs.handlers import Records, endpoints
+from sluice_logs.handlers import overview
+from sluice_logs.handlers.records import Records
 from sluice_logs.records import Reader
 from sluice_logs.resources import LOGS
 from sluice_logs.service import Logs
@@ -45,6 +48,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         rate = SourceRate(settings.post_rate, trusted=settings.shared.trusted_proxies)
     records = Records(writer, reader, is_open=settings.anonymous_post, rate=rate)
     inputs = LogConsumer(writer, reader)
+    listing = Listing(LOGS, ResourceStore(LOGS), service.database, service.zone)
+    logs = Logs(service.database)
 
     @asynccontextmanager
     async def wire(service: Service) -> AsyncIterator[None]:
@@ -62,6 +67,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="Sluice logs",
         package="sluice_logs",
         resources=(replace(LOGS, create_open=settings.anonymous_post),),
-        endpoints=endpoints(service.database, Logs(service.database), records),
+        endpoints=(
+            records.endpoint(),
+            *overview.endpoints(service.database, logs, listing, service.zone, lambda: writer.stored),
+        ),
         wire=wire,
     )

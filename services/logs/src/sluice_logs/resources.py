@@ -1,5 +1,7 @@
 """Log records, as table 3.2 of the contract has them."""
 
+from dataclasses import dataclass
+from datetime import tzinfo
 from typing import Any
 
 from sqlalchemy import ColumnElement, func
@@ -8,13 +10,33 @@ from sluice_core.auth import Scope
 from sluice_core.rest import Choice, DateTime, Filter, Integer, Json, Resource, Text
 from sluice_logs import tables
 
-__all__ = ["LOGS"]
+__all__ = ["EXTRA", "LEVELS", "LOGS"]
 
 LEVELS = {0: "NOTSET", 10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
+NUMBERS = {name: level for level, name in LEVELS.items()}
+EXTRA = ("execution_id", "run_id", "workflow_name", "username")
+"""What the agents' library puts in ``extra_data`` (swf-clients.md 6), and lists can be narrowed by."""
+
+
+@dataclass(frozen=True)
+class _Level(Integer):
+    """A level by its number or its name."""
+
+    def filter_value(self, raw: str, zone: tzinfo) -> int:
+        named = NUMBERS.get(raw.upper())
+        return super().filter_value(raw, zone) if named is None else named
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [super().schema(), {"enum": list(NUMBERS)}]}
 
 
 def _contains(_: Any, text: str) -> ColumnElement[bool]:
     return tables.words.op("@@", is_comparison=True)(func.websearch_to_tsquery(tables.SIMPLE, text))
+
+
+def _extra(name: str) -> Filter:
+    text = Text(name, help=f"`{name}` of `extra_data`, numbers as text.")
+    return Filter(name, text, lambda columns, value: columns.extra_data[name].astext == value)
 
 
 LOGS = Resource(
@@ -47,6 +69,11 @@ LOGS = Resource(
         "app_name",
         "instance_name",
         "level",
+        Filter(
+            "level__gte",
+            _Level("level__gte", help="This level and what is more severe, by number or name."),
+            lambda columns, value: columns.level >= value,
+        ),
         "levelname",
         Filter("start_time", DateTime, lambda columns, value: columns.timestamp >= value),
         Filter("end_time", DateTime, lambda columns, value: columns.timestamp <= value),
@@ -55,6 +82,7 @@ LOGS = Resource(
             Text("search", help='Words of the message, all of them; also "a phrase", one or another, and -without.'),
             _contains,
         ),
+        *map(_extra, EXTRA),
     ),
     count=False,
     description="Log records of all programs, newest first.",

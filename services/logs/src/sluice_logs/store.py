@@ -1,40 +1,96 @@
 """The ``log_record`` table, beyond what the list and single records need."""
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
 
 import psycopg2.extensions
-from sqlalchemy import Connection, Row, bindparam, column, delete, func, select, table, text
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, literal, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
-from sluice_logs.tables import SEVERE, log_ids, log_input, log_record
+from sluice_logs.tables import log_count, log_ids, log_input, log_record
 
 __all__ = ["LogStore", "Partitions", "RecordStore"]
 
 _c = log_record.c
-INSTANCE = (_c.app_name, _c.instance_name)
-
-COUNTS = select(*INSTANCE, _c.levelname, func.count()).group_by(*INSTANCE, _c.levelname)
-COUNTS = COUNTS.order_by(*INSTANCE, _c.levelname)
-
-_place = func.row_number().over(partition_by=INSTANCE, order_by=(_c.timestamp.desc(), _c.id.desc())).label("place")
-_ranked = select(log_record, _place).where(SEVERE).subquery()
-_r = _ranked.c
-SEVERE_NEWEST = (
-    select(_r.app_name, _r.instance_name, _r.timestamp, _r.levelname, _r.message, _r.module, _r.funcname, _r.lineno)
-    .where(_r.place <= bindparam("most"))
-    .order_by(_r.app_name, _r.instance_name, _r.place)
+_n = log_count.c
+_heard = (
+    select(_n.app_name, _n.instance_name)
+    .where(_n.records > 0)
+    .group_by(_n.app_name, _n.instance_name)
+    .order_by(func.max(_n.received_on).desc(), _n.app_name, _n.instance_name)
+    .limit(bindparam("most"))
+    .cte("heard")
 )
+_level = (_n.app_name, _n.instance_name, _n.levelname)
+COUNTS = (
+    select(*_level, func.sum(_n.records))
+    .join(_heard, (_n.app_name == _heard.c.app_name) & (_n.instance_name == _heard.c.instance_name))
+    .where(_n.records > 0)
+    .group_by(*_level)
+    .order_by(*_level)
+)
+APPS = (
+    select(_n.app_name, func.count(_n.instance_name.distinct()), func.sum(_n.records), func.max(_n.received_on))
+    .where(_n.records > 0)
+    .group_by(_n.app_name)
+    .order_by(_n.app_name)
+    .limit(bindparam("most"))
+)
+INSTANCES = (
+    select(_n.app_name, _n.instance_name, func.sum(_n.records), func.max(_n.received_on))
+    .where(_n.records > 0)
+    .group_by(_n.app_name, _n.instance_name)
+    .order_by(_n.app_name, _n.instance_name)
+    .limit(bindparam("most"))
+)
+# An instance at a time, each by the index of its errors, however many more of them there are.
+SEVERE_NEWEST = text("""
+    SELECT instance.app_name, instance.instance_name, timestamp, levelname, message, module, funcname, lineno
+    FROM unnest(CAST(:apps AS text[]), CAST(:instances AS text[])) AS instance (app_name, instance_name)
+    CROSS JOIN LATERAL (
+        SELECT id, timestamp, levelname, left(message, :characters) AS message, module, funcname, lineno
+        FROM log_record AS record
+        WHERE record.app_name = instance.app_name AND record.instance_name = instance.instance_name
+            AND levelname IN ('ERROR', 'CRITICAL')
+        ORDER BY timestamp DESC, id DESC
+        LIMIT :most
+    ) AS newest
+    ORDER BY instance.app_name, instance.instance_name, timestamp DESC, id DESC
+""")
+
+# As `sluice_logs.tables.words` has it, of texts that are in no table.
+FOUND = text("""
+    SELECT to_tsvector('simple', left(message, 20000)) @@ websearch_to_tsquery('simple', :clause)
+    FROM unnest(CAST(:messages AS text[])) WITH ORDINALITY AS given (message, place) ORDER BY place
+""")
 
 RESERVE = select(log_ids.next_value())
 NAMES = ", ".join(each.name for each in log_record.columns)
 COPY = f"COPY {{}} ({NAMES}) FROM STDIN"
 INCOMING = "CREATE TEMPORARY TABLE log_incoming (LIKE log_record) ON COMMIT DROP"
-_incoming = table("log_incoming", *(column(each.name) for each in log_record.columns))
-TAKE_MISSING = insert(log_record).from_select(list(log_record.columns), select(_incoming).order_by(_incoming.c.id))
-TAKE_MISSING = TAKE_MISSING.on_conflict_do_nothing()
+# The rows of a count are locked in one order, whoever counts.
+COUNT = """
+    INSERT INTO log_count AS known (app_name, instance_name, levelname, received_on, records)
+    {} ON CONFLICT (app_name, instance_name, levelname, received_on)
+    DO UPDATE SET records = known.records + excluded.records
+"""
+COUNT_THESE = COUNT.format("SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::date[], %s::bigint[])")
+STORED = f"""
+    WITH stored AS (
+        INSERT INTO log_record ({NAMES}) SELECT {NAMES} FROM log_incoming ORDER BY id ON CONFLICT DO NOTHING
+        RETURNING app_name, instance_name, levelname, received_on
+    )
+"""  # noqa: S608 - names of our own columns
+COUNT_STORED = COUNT.format(
+    "SELECT app_name, instance_name, levelname, received_on, count(*) FROM stored GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+)
+TAKE_MISSING = text(STORED + COUNT_STORED)
+_ESCAPE = re.compile(r"\\(.)")
+_UNESCAPED = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\"}
 
 PARTITION = "log_record_%Y%m%d"
 PARTITIONS = text(
@@ -56,16 +112,52 @@ class LogStore:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def counts(self) -> Sequence[Row[str, str, str, int]]:
-        """Count records by ``app_name``, ``instance_name`` and ``levelname``; the number comes last."""
-        return self._connection.execute(COUNTS).all()
+    def counts(self, most: int) -> Sequence[Row[str, str, str, int]]:
+        """Count records by ``app_name``, ``instance_name`` and ``levelname``; the number comes last.
 
-    def severe(self, most: int) -> Sequence[Row[str, str, datetime, str, str, str, str, int]]:
-        """Return the newest errors of each instance, newest first, ``most`` of each.
-
-        Each row is ``app_name`` and ``instance_name``, then what the summary shows of the record.
+        Parameters
+        ----------
+        most
+            Instances, those that were heard last.
         """
-        return self._connection.execute(SEVERE_NEWEST, {"most": most}).all()
+        return self._connection.execute(COUNTS, {"most": most}).all()
+
+    def apps(self, most: int) -> Sequence[Row[str, int, int, date]]:
+        """Return the apps with the numbers of their instances and records, and the last day on which some arrived."""
+        return self._connection.execute(APPS, {"most": most}).all()
+
+    def instances(self, app: str | None, most: int) -> Sequence[Row[str, str, int, date]]:
+        """Return the instances of one app, or of all, with the number of their records and the last day of arrival."""
+        statement = INSTANCES if app is None else INSTANCES.where(_n.app_name == app)
+        return self._connection.execute(statement, {"most": most}).all()
+
+    def severe(
+        self, instances: Sequence[tuple[str, str]], most: int, characters: int
+    ) -> Sequence[Row[str, str, datetime, str, str, str, str, int]]:
+        """Return the newest errors of each of these instances, newest first, ``most`` of each.
+
+        Each row is ``app_name`` and ``instance_name``, then what the summary shows of the record; of a message so many
+        characters.
+        """
+        apps, names = [app for app, _ in instances], [name for _, name in instances]
+        given = {"apps": apps, "instances": names, "most": most, "characters": characters}
+        return self._connection.execute(SEVERE_NEWEST, given).all()
+
+    def histogram(
+        self, where: Sequence[ColumnElement[bool]], begin: datetime, end: datetime, step: timedelta
+    ) -> Sequence[Row[int, int, int]]:
+        """Count records in steps of time from ``begin`` up to but not including ``end``.
+
+        Each row is the number of the step from 0, a level, and how many records of it are there.
+        """
+        into = func.extract("epoch", _c.timestamp - literal(begin, _c.timestamp.type)) / step.total_seconds()
+        number = func.floor(into).label("number")
+        statement = select(number, _c.level, func.count()).where(*where, _c.timestamp >= begin, _c.timestamp < end)
+        return self._connection.execute(statement.group_by(number, _c.level)).all()
+
+    def found(self, messages: Sequence[str], clause: str) -> list[bool]:
+        """Say of each message whether a search for ``clause`` finds it."""
+        return list(self._connection.execute(FOUND, {"messages": list(messages), "clause": clause}).scalars())
 
 
 class Partitions:
@@ -102,6 +194,7 @@ class Partitions:
         old = [day for day in self.days() if day < before]
         for day in old:
             self._connection.exec_driver_sql(f"DROP TABLE {day.strftime(PARTITION)}")
+        self._connection.execute(delete(log_count).where(log_count.c.received_on < before))
         return old
 
     def forget_inputs(self, age: timedelta) -> None:
@@ -131,7 +224,9 @@ class RecordStore:
         return self._connection.execute(RESERVE).scalar_one()
 
     def copy(self, lines: Sequence[bytes]) -> None:
-        """Store new records.
+        """Store new records, and count them.
+
+        In a connection without a transaction it is one, in a single round trip.
 
         Parameters
         ----------
@@ -143,7 +238,7 @@ class RecordStore:
         sqlalchemy.exc.DBAPIError
             As PostgreSQL refuses them; with code 22, 23 or 54 for what is in a record.
         """
-        self._copy(COPY.format("log_record"), lines)
+        self._copy(COPY.format("log_record"), lines, _counted(lines))
 
     def copy_missing(self, lines: Sequence[bytes]) -> None:
         """Store records of which some may be there already, by their id and day of arrival; as `copy`."""
@@ -156,7 +251,7 @@ class RecordStore:
         new = insert(log_input).from_select(["message"], select(func.unnest(list(messages)))).on_conflict_do_nothing()
         return set(self._connection.execute(new.returning(log_input.c.message)).scalars())
 
-    def _copy(self, statement: str, lines: Sequence[bytes]) -> None:
+    def _copy(self, statement: str, lines: Sequence[bytes], counted: Sequence[Sequence[object]] = ()) -> None:
         connection = self._connection
         if not connection.in_transaction():
             # The driver's own cursor tells SQLAlchemy nothing, which would then commit nothing.
@@ -165,6 +260,11 @@ class RecordStore:
         assert isinstance(driver, psycopg2.extensions.connection)
         try:
             with driver.cursor() as cursor:
+                if counted:
+                    # PostgreSQL takes both as one message, and goes on with the second when the lines have ended: so
+                    # other replicas wait for the locks of the counts no longer than a commit takes.
+                    count = cursor.mogrify(COUNT_THESE, tuple(counted)).decode(driver.encoding)
+                    statement = f"{statement}; {count}"
                 cursor.copy_expert(statement, BytesIO(b"".join(lines)))
         except psycopg2.Error as exc:
             gone = bool(driver.closed)
@@ -175,3 +275,18 @@ class RecordStore:
             raise DBAPIError.instance(
                 statement, None, exc, psycopg2.Error, connection_invalidated=gone, dialect=connection.dialect
             ) from exc
+
+
+def _counted(lines: Sequence[bytes]) -> tuple[list[str], list[str], list[str], list[date], list[int]]:
+    """Count lines by what `log_count` counts; its columns, in the order of its rows."""
+    numbers: Counter[tuple[bytes, bytes, bytes, bytes]] = Counter()
+    for line in lines:
+        _, app, instance, _, _, name, rest = line.split(b"\t", 6)
+        numbers[app, instance, name, rest[rest.rindex(b"\t") + 1 : -1]] += 1
+    rows = sorted((*map(_unescaped, key), number) for key, number in numbers.items())
+    apps, instances, names, days, counts = zip(*rows, strict=True)
+    return list(apps), list(instances), list(names), list(map(date.fromisoformat, days)), list(counts)
+
+
+def _unescaped(text: bytes) -> str:
+    return _ESCAPE.sub(lambda found: _UNESCAPED[found[1]], text.decode())

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-__all__ = ["BLOCK", "SEVERE", "SIMPLE", "log_ids", "log_input", "log_record", "metadata", "words"]
+__all__ = ["BLOCK", "SEVERE", "SIMPLE", "log_count", "log_ids", "log_input", "log_record", "metadata", "words"]
 
 metadata = MetaData()
 
@@ -50,6 +50,19 @@ log_record = Table(
     postgresql_partition_by="RANGE (received_on)",
 )
 
+# How many records there are, so that nobody has to look at all of them: written in the transaction of the records, and
+# by a trigger where one is changed or deleted. Rows are rewritten all the time, within their page.
+log_count = Table(
+    "log_count",
+    metadata,
+    Column("app_name", String(100), primary_key=True),
+    Column("instance_name", String(100), primary_key=True),
+    Column("levelname", String(50), primary_key=True),
+    Column("received_on", Date, primary_key=True),
+    Column("records", BigInteger, nullable=False),
+    postgresql_with={"fillfactor": 50},
+)
+
 # Messages of the stream whose records are stored, as the stream may deliver them again.
 log_input = Table(
     "log_input",
@@ -72,4 +85,7 @@ Index("log_record_newest", *_newest)
 Index("log_record_of_instance", log_record.c.app_name, log_record.c.instance_name, *_newest)
 # Errors are few, so this one is nearly free on writing, and the summary need not look at all the others.
 Index("log_record_severe", log_record.c.app_name, log_record.c.instance_name, *_newest, postgresql_where=SEVERE)
+# By far the most frequent question about `extra_data`: what happened in this execution. Others look through a window.
+execution = log_record.c.extra_data["execution_id"].astext
+Index("log_record_of_execution", execution, *_newest, postgresql_where=execution.is_not(None))
 Index("log_record_words", words, postgresql_using="gin")

@@ -153,6 +153,8 @@ class Writer:
         self._away_until = 0.0
         self.waiting = 0
         """Bytes of records that are not answered yet."""
+        self.stored = 0
+        """Records that went into the table."""
 
     async def open(self) -> None:
         """Reserve ids; blocks nobody.
@@ -215,6 +217,7 @@ class Writer:
         """
         lines = [line for _, found in inputs for line in found]
         await self._database.run(self._with_days, lines, partial(self._take, inputs))
+        self.stored += len(lines)
 
     async def run(self) -> None:
         """Store what comes, for ever; a long-lived task."""
@@ -262,6 +265,7 @@ class Writer:
                 _fail(job, exc)
         else:
             for job, found in zip(batch, refused, strict=True):
+                self.stored += len(job.lines)
                 _succeed(job, found)
 
     async def _postpone(self, batch: Sequence[_Job]) -> None:
@@ -313,11 +317,25 @@ class Writer:
 
     def _write(self, lines: Sequence[Line]) -> None:
         """Write lines in one transaction, also when the answer to its commit was lost."""
+        begun = False
+
+        def copy(connection: Connection) -> None:
+            nonlocal begun
+            if begun:
+                raise DatabaseAway("the answer was lost")
+            begun = True
+            _copy(lines, connection)
+
         try:
-            self._with_days(lines, partial(_copy, lines))
+            self._database.single(copy)
+            return
         except DatabaseAway:
             # Nobody knows whether they are there.
-            self._with_days(lines, partial(_copy_missing, lines))
+            pass
+        except DBAPIError as exc:
+            if not _is_without_day(exc):
+                raise
+        self._with_days(lines, partial(_copy_missing, lines))
 
     def _with_days(self, lines: Sequence[Line], work: Callable[[Connection], None]) -> None:
         try:

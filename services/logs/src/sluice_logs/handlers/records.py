@@ -1,22 +1,18 @@
-"""``POST /api/logs/`` and ``GET /api/logs/summary/`` (contract 3.2)."""
+"""``POST /api/logs/`` (contract 3.2)."""
 
 import asyncio
 from collections.abc import Mapping
 
-import msgspec
-
 from sluice_core.auth import Scope
-from sluice_core.database import Database
 from sluice_core.http.rate import SourceRate
 from sluice_core.rest import Endpoint, Reply, Request
 from sluice_core.rest.errors import ApiError, Invalid
 from sluice_logs import bodies
 from sluice_logs.records import Reader, Record
 from sluice_logs.resources import LOGS
-from sluice_logs.service import RECENT, Logs
 from sluice_logs.writer import LineFull, Stored, Writer
 
-__all__ = ["Records", "endpoints"]
+__all__ = ["Records"]
 
 # What is read in the event loop; more would keep other requests waiting for a millisecond.
 SMALL = 16 * 1024
@@ -98,19 +94,6 @@ class Records:
             raise ApiError(503, {"detail": detail}, {"Retry-After": "1"}) from None
 
 
-def endpoints(database: Database, logs: Logs, records: Records) -> tuple[Endpoint, ...]:
-    """Return what the log service answers beyond its resource."""
-
-    async def summary(_: Request) -> Reply:
-        # Encoded in the same thread: there may be many instances, and their errors may be long.
-        return Reply(200, await database.run(lambda: msgspec.json.encode(logs.summary())))
-
-    return (
-        records.endpoint(),
-        Endpoint("/api/logs/summary/", {"GET": summary}, auth="read", openapi={"get": _document()}),
-    )
-
-
 def _document_post() -> dict[str, object]:
     one, row = ({"$ref": f"#/components/schemas/{name}"} for name in (f"{LOGS.model}Write", LOGS.model))
     errors = {"$ref": "#/components/schemas/FieldErrors"}
@@ -166,43 +149,5 @@ def _document_post() -> dict[str, object]:
             "415": answer("Not a media type or encoding for bodies", detail),
             "429": answer("The source sends more often than the site allows; `Retry-After` says when to go on", detail),
             "503": answer("Nothing takes it now; `Retry-After` says when to try again", detail),
-        },
-    }
-
-
-def _document() -> dict[str, object]:
-    texts = ("levelname", "message", "module", "funcname")
-    error = {
-        "type": "object",
-        "properties": {
-            "timestamp": {"type": "string", "format": "date-time", "description": "In UTC, with `Z`."},
-            **{name: {"type": "string"} for name in texts},
-            "lineno": {"type": "integer"},
-        },
-    }
-    instance = {
-        "type": "object",
-        "properties": {
-            "error_counts": {
-                "type": "object",
-                "additionalProperties": {"type": "integer"},
-                "description": "Records of each `levelname`, all of them and not only errors.",
-            },
-            "recent_errors": {"type": "array", "maxItems": RECENT, "items": error},
-        },
-    }
-    apps = {
-        "type": "object",
-        "description": "By app name, and in it by instance name.",
-        "additionalProperties": {"type": "object", "additionalProperties": instance},
-    }
-    return {
-        "tags": ["logs"],
-        "operationId": "logs_summary",
-        "summary": "Counts by level and newest errors of every instance",
-        "responses": {
-            "200": {"description": "The summary", "content": {"application/json": {"schema": apps}}},
-            "403": {"description": "A bad credential, or none where reads are closed"},
-            "503": {"description": "The database cannot be reached"},
         },
     }
