@@ -87,6 +87,21 @@ def test_no_retention_keeps_everything(database: Database) -> None:
     assert ids(database) == [4]
 
 
+def test_the_oldest_days_go_when_the_table_is_larger_than_it_may_be_and_today_stays(database: Database) -> None:
+    past = [TODAY - timedelta(days=n) for n in range(3)]
+    Days(database, timedelta(0), now=lambda: NOW).make(past)
+    for key, day in enumerate(past):
+        store(database, key, day)
+    sizes = database.read(lambda c: Partitions(c).sizes())
+    fits = sum(size for day, size in sizes if day > past[2])
+    Days(database, timedelta(0), most_bytes=fits, now=lambda: NOW).tidy()
+    assert ids(database) == [0, 1]
+    Days(database, timedelta(0), most_bytes=1, now=lambda: NOW).tidy()
+    assert ids(database) == [0]
+    counted = database.read(lambda c: list(c.exec_driver_sql("SELECT received_on, records FROM log_count")))
+    assert [tuple(each) for each in counted] == [(TODAY, 1)]
+
+
 def test_messages_of_the_stream_are_forgotten_after_a_day(database: Database) -> None:
     assert database.transact(lambda c: RecordStore(c).new_inputs(["old", "new"])) == {"old", "new"}
     assert database.transact(lambda c: RecordStore(c).new_inputs(["old", "next"])) == {"next"}

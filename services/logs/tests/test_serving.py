@@ -32,3 +32,5 @@ def test_an_agent_logs_from_localhost_without_a_token_and_admins_are_known_by_th
         assert requests.delete(path, headers=registry.header("logs:admin"), timeout=10).status_code == 204
         metrics = requests.get(f"{served.admin_url}/metrics", timeout=5).text
         assert 'route="/api/logs/"' in metrics
+        assert 'sluice_logs_records_total{outcome="stored"} 1.0' in metrics
+        assert "sluice_logs_waiting_bytes 0.0" in metrics

@@ -15,9 +15,12 @@ from sluice_core.rest.listing import Listing
 from sluice_core.rest.store import ResourceStore
 from sluice_core.service import Service, build
 from sluice_logs.aside import Aside, LogConsumer
+from sluice_logs.bodies import BATCH_LIMIT
 from sluice_logs.days import Days
-from sluice_logs.handlers import overview
+from sluice_logs.handlers import otlp, overview
+from sluice_logs.handlers.export import Export
 from sluice_logs.handlers.records import Records
+from sluice_logs.metrics import LineMetrics
 from sluice_logs.records import Reader
 from sluice_logs.resources import LOGS
 from sluice_logs.service import Logs
@@ -40,7 +43,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or Settings()
     service = Service("logs", settings)
-    days = Days(service.database, settings.retention)
+    days = Days(service.database, settings.retention, most_bytes=settings.retention_size)
     writer = Writer(service.database, days, later=Aside(service.bus).keep, waiting=settings.waiting_bytes)
     reader = Reader(service.zone)
     rate = None
@@ -48,7 +51,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         rate = SourceRate(settings.post_rate, trusted=settings.shared.trusted_proxies)
     records = Records(writer, reader, is_open=settings.anonymous_post, rate=rate)
     inputs = LogConsumer(writer, reader)
-    listing = Listing(LOGS, ResourceStore(LOGS), service.database, service.zone)
+    service.metrics.registry.register(LineMetrics(writer))
+    store = ResourceStore(LOGS)
+    listing = Listing(LOGS, store, service.database, service.zone)
     logs = Logs(service.database)
 
     @asynccontextmanager
@@ -70,6 +75,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         endpoints=(
             records.endpoint(),
             *overview.endpoints(service.database, logs, listing, service.zone, lambda: writer.stored),
+            Export(service.database, store, listing).endpoint(),
         ),
+        routers=(otlp.router(writer, reader, is_open=settings.anonymous_post),),
         wire=wire,
+        body_limit=BATCH_LIMIT,
     )

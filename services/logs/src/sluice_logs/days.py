@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 
 import structlog
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from sluice_core.database import Database, DatabaseAway
@@ -35,13 +36,23 @@ class Days:
         Where the table is.
     retention
         Age at which records are dropped, a whole day at a time; zero keeps them for ever.
+    most_bytes
+        Size of the table beyond which its oldest days are dropped, but for today; zero is no limit.
     now
         The clock, in UTC.
     """
 
-    def __init__(self, database: Database, retention: timedelta, *, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        database: Database,
+        retention: timedelta,
+        *,
+        most_bytes: int = 0,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
         self._database = database
         self._retention = retention
+        self._most_bytes = most_bytes
         self._now = now
 
     def make(self, days: Iterable[date]) -> None:
@@ -77,10 +88,24 @@ class Days:
         """
         self.make_ahead()
         if self._retention:
-            oldest = (self._now() - self._retention).date()
-            for dropped in self._database.transact(lambda connection: Partitions(connection).drop(oldest)):
-                log.info("records of a day dropped", day=dropped.isoformat())
+            self._drop((self._now() - self._retention).date(), "old")
+        if self._most_bytes:
+            self._drop(self._database.read(self._first_that_fits), "too large")
         self._database.transact(lambda connection: Partitions(connection).forget_inputs(INPUTS_FOR))
+
+    def _drop(self, before: date, why: str) -> None:
+        for dropped in self._database.transact(lambda connection: Partitions(connection).drop(before)):
+            log.info("records of a day dropped", day=dropped.isoformat(), why=why)
+
+    def _first_that_fits(self, connection: Connection) -> date:
+        """Return the oldest day that may stay: with it and all later ones the table is as large as it may be."""
+        fits, size = self._now().date(), 0
+        for day, more in reversed(Partitions(connection).sizes()):
+            size += more
+            if size > self._most_bytes:
+                break
+            fits = min(fits, day)
+        return fits
 
     async def tidy_regularly(self) -> None:
         """Do it from time to time, for ever; a long-lived task."""

@@ -1,3 +1,3 @@
 """Paths that this service answers."""
 
-ROUTES = ("/api/logs",)
+ROUTES = ("/api/logs", "/v1/logs")

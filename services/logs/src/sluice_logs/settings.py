@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from pydantic import Field
+from pydantic import ByteSize, Field
 
 from sluice_core.settings import Duration, ServiceSettings, service_config
 
@@ -29,6 +29,12 @@ class Settings(ServiceSettings):
         le=1e6,
         description="Requests a second with which one source may send records, and ten times as many at once; beyond "
         "it they are answered 429; 0: no limit. Behind SLUICE_TRUSTED_PROXIES the forwarded address is the source.",
+    )
+    retention_size: ByteSize = Field(
+        ByteSize(0),
+        ge=0,
+        description="Size of the table, indexes included, beyond which its oldest days are dropped, such as 200GiB; "
+        "today stays in any case, and 0 is no limit.",
     )
     waiting_bytes: int = Field(
         64 * 2**20,

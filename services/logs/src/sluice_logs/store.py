@@ -86,7 +86,8 @@ STORED = f"""
     )
 """  # noqa: S608 - names of our own columns
 COUNT_STORED = COUNT.format(
-    "SELECT app_name, instance_name, levelname, received_on, count(*) FROM stored GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+    "SELECT app_name, instance_name, levelname, received_on, count(*) FROM stored "
+    "GROUP BY app_name, instance_name, levelname, received_on ORDER BY app_name, instance_name, levelname, received_on"
 )
 TAKE_MISSING = text(STORED + COUNT_STORED)
 _ESCAPE = re.compile(r"\\(.)")
@@ -95,6 +96,10 @@ _UNESCAPED = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\"}
 PARTITION = "log_record_%Y%m%d"
 PARTITIONS = text(
     "SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = 'log_record'::regclass"
+)
+SIZES = text(
+    "SELECT relname, pg_total_relation_size(inhrelid) FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid "
+    "WHERE inhparent = 'log_record'::regclass"
 )
 # Any number that nothing else in this database locks.
 PARTITIONS_LOCK = 7_106_532
@@ -174,8 +179,11 @@ class Partitions:
 
     def days(self) -> list[date]:
         """Return the days that are there, oldest first."""
-        names = self._connection.execute(PARTITIONS).scalars()
-        return sorted(datetime.strptime(name, PARTITION).replace(tzinfo=UTC).date() for name in names)
+        return sorted(map(_day, self._connection.execute(PARTITIONS).scalars()))
+
+    def sizes(self) -> list[tuple[date, int]]:
+        """Return how many bytes each day takes, indexes included, oldest first."""
+        return sorted((_day(name), size) for name, size in self._connection.execute(SIZES))
 
     def make(self, days: Sequence[date]) -> None:
         """Make room for each of these days."""
@@ -275,6 +283,10 @@ class RecordStore:
             raise DBAPIError.instance(
                 statement, None, exc, psycopg2.Error, connection_invalidated=gone, dialect=connection.dialect
             ) from exc
+
+
+def _day(name: str) -> date:
+    return datetime.strptime(name, PARTITION).replace(tzinfo=UTC).date()
 
 
 def _counted(lines: Sequence[bytes]) -> tuple[list[str], list[str], list[str], list[date], list[int]]:

@@ -153,8 +153,18 @@ class Writer:
         self._away_until = 0.0
         self.waiting = 0
         """Bytes of records that are not answered yet."""
+        self.waiting_records = 0
+        """Their number."""
         self.stored = 0
         """Records that went into the table."""
+        self.batches = 0
+        """Transactions that it took."""
+        self.aside = 0
+        """Records that the stream has taken while PostgreSQL was away."""
+        self.refused = 0
+        """Records that PostgreSQL does not take."""
+        self.full = 0
+        """Records that nothing took."""
 
     async def open(self) -> None:
         """Reserve ids; blocks nobody.
@@ -183,12 +193,13 @@ class Writer:
         """
         size = sum(len(record.columns) + len(record.shown) for record in records)
         if self.waiting and self.waiting + size > self._most:
+            self.full += len(records)
             raise LineFull("too many records wait")
-        self.waiting += size
+        self._waits(size, len(records))
         try:
             lines = await self.number(records)
         except BaseException:
-            self.waiting -= size
+            self._waits(-size, -len(records))
             raise
         return Stored(lines[0].key, await self._put(lines, size, together))
 
@@ -217,6 +228,7 @@ class Writer:
         """
         lines = [line for _, found in inputs for line in found]
         await self._database.run(self._with_days, lines, partial(self._take, inputs))
+        self.batches += 1
         self.stored += len(lines)
 
     async def run(self) -> None:
@@ -227,10 +239,14 @@ class Writer:
                 await self._arrived.wait()
                 batch = self._next()
                 await self._settle(batch)
-                self.waiting -= sum(job.size for job in batch)
+                self._waits(-sum(job.size for job in batch), -sum(len(job.lines) for job in batch))
         finally:
             for job in (*batch, *self._queue):
                 job.done.cancel()
+
+    def _waits(self, size: int, records: int) -> None:
+        self.waiting += size
+        self.waiting_records += records
 
     async def _put(self, lines: list[Line], size: int, together: bool) -> frozenset[int]:
         job = _Job(lines, size, together, asyncio.get_running_loop().create_future())
@@ -264,8 +280,10 @@ class Writer:
             for job in batch:
                 _fail(job, exc)
         else:
+            self.batches += 1
             for job, found in zip(batch, refused, strict=True):
-                self.stored += len(job.lines)
+                self.refused += len(found)
+                self.stored += 0 if found and job.together else len(job.lines) - len(found)
                 _succeed(job, found)
 
     async def _postpone(self, batch: Sequence[_Job]) -> None:
@@ -284,9 +302,11 @@ class Writer:
                     # PostgreSQL may be back before the bus is.
                     failure, self._away_until = exc, 0.0
                 for job in group:
+                    self.full += len(job.lines)
                     _fail(job, exc)
             else:
                 for job in group:
+                    self.aside += len(job.lines)
                     _succeed(job, frozenset())
 
     def _store(self, batch: Sequence[_Job]) -> list[frozenset[int]]:
