@@ -18,6 +18,7 @@ from sluice_logs.aside import Aside, LogConsumer
 from sluice_logs.bodies import BATCH_LIMIT
 from sluice_logs.days import Days
 from sluice_logs.handlers import otlp, overview
+from sluice_logs.handlers import tail as tailing
 from sluice_logs.handlers.export import Export
 from sluice_logs.handlers.records import Records
 from sluice_logs.metrics import LineMetrics
@@ -25,6 +26,7 @@ from sluice_logs.records import Reader
 from sluice_logs.resources import LOGS
 from sluice_logs.service import Logs
 from sluice_logs.settings import Settings
+from sluice_logs.tail import Tail
 from sluice_logs.writer import LineFull, Writer
 
 __all__ = ["create_app"]
@@ -44,14 +46,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     service = Service("logs", settings)
     days = Days(service.database, settings.retention, most_bytes=settings.retention_size)
-    writer = Writer(service.database, days, later=Aside(service.bus).keep, waiting=settings.waiting_bytes)
+    tail = Tail(service.bus, service.database, service.zone)
+    later = Aside(service.bus).keep
+    writer = Writer(service.database, days, later=later, tell=tail.tell, waiting=settings.waiting_bytes)
     reader = Reader(service.zone)
     rate = None
     if settings.post_rate:
         rate = SourceRate(settings.post_rate, trusted=settings.shared.trusted_proxies)
     records = Records(writer, reader, is_open=settings.anonymous_post, rate=rate)
     inputs = LogConsumer(writer, reader)
+    streams = tailing.readers()
     service.metrics.registry.register(LineMetrics(writer))
+    service.metrics.gauge("sluice_logs_tail_dropped", "Stored records that no stream showed.", lambda: tail.lost)
     store = ResourceStore(LOGS)
     listing = Listing(LOGS, store, service.database, service.zone)
     logs = Logs(service.database)
@@ -63,6 +69,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         tasks = service.supervisor
         tasks.spawn("days", days.tidy_regularly)
         tasks.spawn("writer", writer.run)
+        tasks.spawn("tail", tail.run)
+        tasks.spawn("streams", partial(streams.run, service.draining))
         work = partial(consume, service.bus, INPUTS, inputs.handle, tasks.stopping, outage=(DatabaseAway, LineFull))
         tasks.spawn("records from the bus", work, graceful=True)
         yield
@@ -75,6 +83,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         endpoints=(
             records.endpoint(),
             *overview.endpoints(service.database, logs, listing, service.zone, lambda: writer.stored),
+            tailing.endpoint(tail, streams, service.auth, service.zone),
             Export(service.database, store, listing).endpoint(),
         ),
         routers=(otlp.router(writer, reader, is_open=settings.anonymous_post),),

@@ -13,9 +13,10 @@ from sluice_core.rest.body import parse
 from sluice_core.rest.fields import whole_minutes
 from sluice_core.rest.store import WHOLE_OFFSETS
 from sluice_core.rest.validate import created, mapping
+from sluice_logs.escaping import NULL, escaped, unescaped
 from sluice_logs.resources import LOGS
 
-__all__ = ["Reader", "Record"]
+__all__ = ["Reader", "Record", "shown"]
 
 JSON = "application/json"
 
@@ -142,23 +143,24 @@ class Reader:
         row = {**values, "timestamp": whole_minutes(shown) if shown.year < WHOLE_OFFSETS else shown}
         row["extra_data"] = None if encoded is None else msgspec.Raw(encoded)
         columns = (
-            _escaped(values["app_name"]),
-            _escaped(values["instance_name"]),
+            escaped(values["app_name"]),
+            escaped(values["instance_name"]),
             at.isoformat(),
             str(values["level"]),
-            _escaped(values["levelname"]),
-            _escaped(values["message"]),
-            _escaped(values["module"]),
-            _escaped(values["funcname"]),
+            escaped(values["levelname"]),
+            escaped(values["message"]),
+            escaped(values["module"]),
+            escaped(values["funcname"]),
             str(values["lineno"]),
             str(values["process"]),
             str(values["thread"]),
-            r"\N" if encoded is None else _escaped(encoded.decode()),
+            NULL if encoded is None else escaped(encoded.decode()),
         )
         return Record("\t".join(columns).encode(), _encoder.encode({name: row[name] for name in _NAMES})[1:])
 
 
 _NAMES = tuple(field.name for field in LOGS.writable)
+_NUMBERS = ("level", "lineno", "process", "thread")
 _TEXTS = ("app_name", "instance_name", "levelname", "message", "module", "funcname")
 
 
@@ -169,6 +171,23 @@ def _json(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _escaped(text: str) -> str:
-    """Write a text so that COPY reads the same."""
-    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+def shown(line: bytes, zone: tzinfo) -> dict[str, Any]:
+    """Read a line again that `Record.line` has made.
+
+    Returns
+    -------
+    dict
+        The row as the list has it; ``extra_data`` is `msgspec.Raw`, or None.
+    """
+    key, *texts = line[:-1].decode().split("\t")
+    # Behind them comes only the day of arrival.
+    row: dict[str, Any] = {
+        name: None if text == NULL else unescaped(text) for name, text in zip(_NAMES, texts[:-1], strict=True)
+    }
+    at = datetime.fromisoformat(row["timestamp"]).astimezone(zone)
+    row["timestamp"] = whole_minutes(at) if at.year < WHOLE_OFFSETS else at
+    for name in _NUMBERS:
+        row[name] = int(row[name])
+    extra = row["extra_data"]
+    row["extra_data"] = None if extra is None else msgspec.Raw(extra.encode())
+    return {"id": int(key), **row}

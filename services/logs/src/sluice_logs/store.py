@@ -1,6 +1,5 @@
 """The ``log_record`` table, beyond what the list and single records need."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -11,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, 
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
+from sluice_logs.escaping import unescaped
 from sluice_logs.tables import log_count, log_ids, log_input, log_record
 
 __all__ = ["LogStore", "Partitions", "RecordStore"]
@@ -90,8 +90,6 @@ COUNT_STORED = COUNT.format(
     "GROUP BY app_name, instance_name, levelname, received_on ORDER BY app_name, instance_name, levelname, received_on"
 )
 TAKE_MISSING = text(STORED + COUNT_STORED)
-_ESCAPE = re.compile(r"\\(.)")
-_UNESCAPED = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\"}
 
 PARTITION = "log_record_%Y%m%d"
 PARTITIONS = text(
@@ -295,10 +293,6 @@ def _counted(lines: Sequence[bytes]) -> tuple[list[str], list[str], list[str], l
     for line in lines:
         _, app, instance, _, _, name, rest = line.split(b"\t", 6)
         numbers[app, instance, name, rest[rest.rindex(b"\t") + 1 : -1]] += 1
-    rows = sorted((*map(_unescaped, key), number) for key, number in numbers.items())
+    rows = sorted((*(unescaped(each.decode()) for each in key), number) for key, number in numbers.items())
     apps, instances, names, days, counts = zip(*rows, strict=True)
     return list(apps), list(instances), list(names), list(map(date.fromisoformat, days)), list(counts)
-
-
-def _unescaped(text: bytes) -> str:
-    return _ESCAPE.sub(lambda found: _UNESCAPED[found[1]], text.decode())

@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import partial
 from itertools import chain
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -21,6 +22,8 @@ from sluice_logs.store import RecordStore
 from sluice_logs.tables import BLOCK
 
 __all__ = ["Ids", "Line", "LineFull", "Stored", "TooLarge", "Writer"]
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -127,6 +130,8 @@ class Writer:
         Makes the partition of a day that has none.
     later
         Where they go while PostgreSQL is away.
+    tell
+        Gets the lines of what was stored; never waits.
     waiting
         Bytes that may wait; `LineFull` beyond it.
     now
@@ -139,12 +144,14 @@ class Writer:
         days: Days,
         *,
         later: Later,
+        tell: Callable[[Iterable[bytes]], None] = lambda _: None,
         waiting: int = 64 * 2**20,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._database = database
         self._days = days
         self._later = later
+        self._tell = tell
         self._most = waiting
         self._now = now
         self._ids = Ids()
@@ -227,9 +234,10 @@ class Writer:
             PostgreSQL does not take one of them.
         """
         lines = [line for _, found in inputs for line in found]
-        await self._database.run(self._with_days, lines, partial(self._take, inputs))
+        new = await self._database.run(self._with_days, lines, partial(self._take, inputs))
         self.batches += 1
-        self.stored += len(lines)
+        self.stored += sum(len(found) for message, found in inputs if message in new)
+        self._tell(line.text for message, found in inputs if message in new for line in found)
 
     async def run(self) -> None:
         """Store what comes, for ever; a long-lived task."""
@@ -285,6 +293,7 @@ class Writer:
                 self.refused += len(found)
                 self.stored += 0 if found and job.together else len(job.lines) - len(found)
                 _succeed(job, found)
+            self._tell(_stored(batch, refused))
 
     async def _postpone(self, batch: Sequence[_Job]) -> None:
         """Hand a batch to the stream, in order; once it takes no more, nothing that comes after."""
@@ -357,14 +366,14 @@ class Writer:
                 raise
         self._with_days(lines, partial(_copy_missing, lines))
 
-    def _with_days(self, lines: Sequence[Line], work: Callable[[Connection], None]) -> None:
+    def _with_days(self, lines: Sequence[Line], work: Callable[[Connection], T]) -> T:
         try:
-            self._database.transact(work)
+            return self._database.transact(work)
         except DBAPIError as exc:
             if not _is_without_day(exc):
                 raise
             self._days.make({line.day for line in lines})
-            self._database.transact(work)
+            return self._database.transact(work)
 
     def _unstorable(self, lines: Sequence[Line]) -> list[Line]:
         """Find the lines that PostgreSQL does not take, by halves."""
@@ -379,10 +388,11 @@ class Writer:
             return self._unstorable(lines[:half]) + self._unstorable(lines[half:])
         return []
 
-    def _take(self, inputs: Sequence[tuple[str, Sequence[Line]]], connection: Connection) -> None:
+    def _take(self, inputs: Sequence[tuple[str, Sequence[Line]]], connection: Connection) -> set[str]:
         store = RecordStore(connection)
         new = store.new_inputs([message for message, _ in inputs])
         store.copy_missing([line.text for message, found in inputs if message in new for line in found])
+        return new
 
     def _reserve(self) -> None:
         self._ids.add(self._database.transact(lambda connection: RecordStore(connection).reserve()))
@@ -390,6 +400,12 @@ class Writer:
 
 def _lines(records: Sequence[Record], first: int, day: date) -> list[Line]:
     return [Line(key, day, record.line(key, day)) for key, record in enumerate(records, first)]
+
+
+def _stored(batch: Sequence[_Job], refused: Sequence[frozenset[int]]) -> Iterator[bytes]:
+    for job, found in zip(batch, refused, strict=True):
+        if not (job.together and found):
+            yield from (line.text for at, line in enumerate(job.lines) if at not in found)
 
 
 def _copy(lines: Sequence[Line], connection: Connection) -> None:

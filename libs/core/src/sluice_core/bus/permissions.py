@@ -65,7 +65,7 @@ SERVICES: Mapping[str, Grant] = {
         keep=(AGENTS, HEARTBEATS, AUDIT, LOGS, DLQ, KEYS, TOKENS, REVOKED),
         write=BUCKETS,
     ),
-    "logs": Grant(publish=("logs.accepted", "logs.tail.>"), consume=((LOGS.name, "logs"),)),
+    "logs": Grant(publish=("logs.accepted", "logs.tail.>"), subscribe=("logs.tail.>",), consume=((LOGS.name, "logs"),)),
     "stream": Grant(publish=("messages.*.*", "outbound.>", "agents.in.heartbeat.>")),
 }
 """One line a service; a new service adds its own."""

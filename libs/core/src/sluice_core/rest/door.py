@@ -179,7 +179,8 @@ class Door:
         try:
             if isinstance(target, Endpoint):
                 allow = found.allow or {"Allow": target.allow}
-                wanted = "json" if target.auth == "stream" else _format(request, found.suffix)
+                if target.negotiated and target.auth != "stream":
+                    wanted = _format(request, found.suffix)
                 reply = await self._endpoint(target, found, request)
             else:
                 allow = ON_DETAIL if found.key is not None else ON_LIST

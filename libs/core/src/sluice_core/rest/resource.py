@@ -189,6 +189,8 @@ class Endpoint:
         (decision 1); ``browser``: only a session is looked at, which must prove that its browser meant it; ``stream``:
         a missing or bad credential is the 401 of the event stream, and ``Accept`` is not looked at (contract 5.2, 6.1);
         ``ignored``: credentials are not looked at.
+    negotiated
+        Whether ``Accept`` must allow JSON; an endless stream is what it is.
     scope
         What the caller must hold.
     audited
@@ -203,6 +205,7 @@ class Endpoint:
     path: str = field(kw_only=False)
     methods: Mapping[str, "Callable[[Request], Awaitable[Reply]]"] = field(kw_only=False)
     auth: Literal["session", "token", "open", "read", "browser", "stream", "ignored"]
+    negotiated: bool = True
     scope: str | None = None
     audited: bool = True
     openapi: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
