@@ -6,7 +6,9 @@ Exit codes: 0 done; 1 the platform refused; 2 it could not be asked (usage, addr
 import json
 import os
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     import httpx2
     from rich.console import Console
 
-__all__ = ["Api", "AsJson", "Failure", "Refusal", "console", "data_directory", "print_json", "print_table"]
+__all__ = ["Api", "AsJson", "Failure", "Refusal", "console", "data_directory", "instant", "print_json", "print_table"]
 
 UP_FILE = "up.json"
 TOKEN_FILE = "admin-token"  # noqa: S105 - a file's name
@@ -86,6 +88,30 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
     console().print(table)
 
 
+def instant(text: str | None) -> str | None:
+    """Turn an age such as ``10m`` into the instant of then; a date-time without a zone is one of this machine's.
+
+    Raises
+    ------
+    Failure
+        It is neither.
+    """
+    from sluice_core.settings import parse_duration
+
+    if text is None:
+        return None
+    try:
+        past = parse_duration(text)
+        assert isinstance(past, timedelta)
+        return (datetime.now(UTC) - past).isoformat()
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return datetime.fromisoformat(text).astimezone().isoformat()
+    except (ValueError, OverflowError):
+        raise Failure(f"{text!r} is neither an age, such as 10m or 2d, nor a date-time") from None
+
+
 class Api:
     """A client of the platform's HTTP API; a context manager, which closes its connections.
 
@@ -152,6 +178,30 @@ class Api:
     def delete(self, path: str) -> Any:
         """Delete what a path names."""
         return self.request("DELETE", path)
+
+    @contextmanager
+    def stream(self, path: str, **query: Any) -> Iterator[Iterator[bytes]]:
+        """Ask for a path whose answer has no end; the block gets its bytes as they come.
+
+        Raises
+        ------
+        Refusal
+            The answer is no success.
+        Failure
+            There is no answer, or it broke off.
+        """
+        import httpx2
+
+        given = {key: value for key, value in query.items() if value is not None}
+        headers = {"Accept": "text/event-stream"}
+        try:
+            with self._http.stream("GET", f"{self.url}{path}", params=given, headers=headers) as reply:
+                if not reply.is_success:
+                    reply.read()
+                    _refuse("GET", path, reply)
+                yield reply.iter_bytes()
+        except httpx2.HTTPError as exc:
+            raise Failure(f"{self.url} does not answer: {exc}") from exc
 
     def request(self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: Any = None) -> Any:
         """Make a request.

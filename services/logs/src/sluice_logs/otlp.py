@@ -15,7 +15,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from sluice_logs.days import utc_now
-from sluice_logs.resources import LEVELS
+from sluice_logs.tables import LEVELS
 
 __all__ = ["JSON", "PROTOBUF", "Malformed", "decode", "encode", "outcome", "records", "refusal"]
 

@@ -10,10 +10,9 @@ from sluice_core.auth import Scope
 from sluice_core.rest import Choice, DateTime, Filter, Integer, Json, Resource, Text
 from sluice_logs import tables
 
-__all__ = ["EXTRA", "LEVELS", "LOGS"]
+__all__ = ["EXTRA", "LOGS"]
 
-LEVELS = {0: "NOTSET", 10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
-NUMBERS = {name: level for level, name in LEVELS.items()}
+NUMBERS = {name: level for level, name in tables.LEVELS.items()}
 EXTRA = ("execution_id", "run_id", "workflow_name", "username")
 """What the agents' library puts in ``extra_data`` (swf-clients.md 6), and lists can be narrowed by."""
 
@@ -54,7 +53,7 @@ LOGS = Resource(
         Text("app_name", required=True, max_length=100),
         Text("instance_name", required=True, max_length=100),
         DateTime("timestamp", required=True),
-        Choice("level", LEVELS, default=0),
+        Choice("level", tables.LEVELS, default=0),
         Text("levelname", required=True, max_length=50),
         Text("message", required=True),
         Text("module", required=True, max_length=255),

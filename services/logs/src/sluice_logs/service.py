@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement
 
 from sluice_core.database import Database
-from sluice_logs.resources import LEVELS
 from sluice_logs.store import LogStore
+from sluice_logs.tables import LEVELS
 
 __all__ = ["RECENT", "Logs", "Window"]
 

@@ -18,9 +18,23 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-__all__ = ["BLOCK", "SEVERE", "SIMPLE", "log_count", "log_ids", "log_input", "log_record", "metadata", "words"]
+__all__ = [
+    "BLOCK",
+    "LEVELS",
+    "SEVERE",
+    "SIMPLE",
+    "log_count",
+    "log_ids",
+    "log_input",
+    "log_record",
+    "metadata",
+    "words",
+]
 
 metadata = MetaData()
+
+LEVELS = {0: "NOTSET", 10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
+"""The levels that there are, and what they are called (contract 3.2)."""
 
 BLOCK = 10_000_000
 """Ids that a process reserves at once: enough to go on for long while PostgreSQL is away. JavaScript begins to round

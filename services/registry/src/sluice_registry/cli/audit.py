@@ -1,11 +1,10 @@
 """``sluice audit``."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
 
-from sluice_core.cli import Api, AsJson, Failure, print_json, print_table
+from sluice_core.cli import Api, AsJson, instant, print_json, print_table
 
 __all__ = ["commands"]
 
@@ -55,27 +54,3 @@ def list_records(
             for row in rows
         ],
     )
-
-
-def instant(text: str | None) -> str | None:
-    """Turn an age such as ``10m`` into the instant of then; a date-time without a zone is one of this machine's.
-
-    Raises
-    ------
-    Failure
-        It is neither.
-    """
-    from sluice_core.settings import parse_duration
-
-    if text is None:
-        return None
-    try:
-        past = parse_duration(text)
-        assert isinstance(past, timedelta)
-        return (datetime.now(UTC) - past).isoformat()
-    except (ValueError, OverflowError):
-        pass
-    try:
-        return datetime.fromisoformat(text).astimezone().isoformat()
-    except (ValueError, OverflowError):
-        raise Failure(f"{text!r} is neither an age, such as 10m or 2d, nor a date-time") from None
