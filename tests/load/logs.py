@@ -1,28 +1,36 @@
-"""How fast log records are taken.
+"""How fast log records are taken, and found among two million.
 
 Single records are compared with a bare ASGI application that answers what it gets, and with commits of one row on one
 connection; batches with a COPY of the same rows into the same table with all its indexes. Each pair is measured in
-turns, and a ratio is the median of its turns', so that whatever else the machine does meets both alike.
+turns, and a ratio is the median of its turns', so that whatever else the machine does meets both alike. What is asked
+of the many records is timed by itself.
 """
 
 import argparse
 import io
 import json
+import logging
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, timedelta
 from functools import partial
 from typing import NamedTuple
+from urllib.parse import quote
 
+import requests
+
+from sluice_client import LogHandler
 from sluice_logs.days import utc_now
 from sluice_logs.records import Reader
 from tests.integration.platforms import Serve
 from tests.load import _wrk
+from tests.load._history import APP, COMMON, INSTANCE, RARE, fill
+from tests.load._lists import read
 from tests.load._platform import Platform, started
-from tests.load._programs import cpu
+from tests.load._programs import cpu, memory, sampled
 from tests.load._report import AtLeast, AtMost, Report
 from tests.load._wrk import Requests
 
@@ -56,6 +64,12 @@ TARGETS: Mapping[str, AtLeast | AtMost] = {
     "one_64": AtLeast(0.35),
     "one_64_to_commits": AtLeast(1.0),
     "batches": AtLeast(0.50),
+    "page_ms": AtMost(20),
+    "summary_ms": AtMost(150),
+    "search_ms": AtMost(500),
+    "list_first_byte_ms": AtMost(50),
+    "list_memory_mb": AtMost(50),
+    "handler_us": AtMost(20),
 }
 
 
@@ -172,12 +186,64 @@ def commits(platform: Platform, database: str, seconds: float) -> float:
         return count / (time.perf_counter() - began)
 
 
+def questions(report: Report, logs: Serve, rounds: int) -> None:
+    """Measure what people ask of two million records; medians in milliseconds."""
+    session = requests.Session()
+
+    def ask(name: str, path: str, before: Callable[[], object] = lambda: None) -> float:
+        took = []
+        for _ in range(4 * rounds):
+            before()
+            began = time.perf_counter()
+            answer = session.get(f"{logs.http}{path}", timeout=60)
+            took.append(1000 * (time.perf_counter() - began))
+            assert answer.status_code == 200, answer.text
+        print(f"  {name}: {statistics.median(took):,.1f} ms, at most {max(took):,.1f}", flush=True)
+        return statistics.median(took)
+
+    measured = report.measured
+    measured["page_ms"] = ask("page", f"{PATH}?app_name={APP}&instance_name={INSTANCE}&limit=100")
+    # A record before each, so that no kept summary is good enough.
+    store = partial(session.post, f"{logs.http}{PATH}", json=RECORD)
+    measured["summary_ms"] = ask("summary", f"{PATH}summary/", store)
+    day = quote((utc_now() - timedelta(days=1)).isoformat())
+    words = [COMMON, RARE, "nowhere", f"{COMMON} -agent"]
+    found = {word: ask(f"search {word!r}", f"{PATH}?search={quote(word)}&start_time={day}&limit=100") for word in words}
+    measured["search_ms"] = max(found.values())
+    measured["execution_ms"] = ask("execution", f"{PATH}?execution_id=fast-ada-7&limit=100")
+    measured["histogram_ms"] = ask("histogram of a day", f"{PATH}histogram/")
+    firsts = [read(logs.http, f"{PATH}?app_name={APP}").first for _ in range(rounds)]
+    with sampled(partial(memory, logs.pid)) as sizes:
+        whole = read(logs.http, PATH)
+    firsts.append(whole.first)
+    print(f"  list: {whole.rows:,} rows in {whole.seconds:.1f} s", flush=True)
+    measured["list_first_byte_ms"] = 1000 * statistics.median(firsts)
+    measured["list_memory_mb"] = (max(sizes) - sizes[0]) / 1e6
+
+
+def handler(report: Report, logs: Serve, rounds: int) -> None:
+    """Measure what a logged record costs the program, while a service takes it; microseconds."""
+    made = LogHandler(logs.http, "bench", "bench-1")
+    log = logging.Logger("bench", logging.INFO)
+    log.addHandler(made)
+    took = []
+    for _ in range(2 * rounds):
+        began = time.perf_counter()
+        for number in range(2000):
+            log.info("Processed STF file %d and sent it on to the next agent", number)
+        took.append((time.perf_counter() - began) / 2000 * 1e6)
+        made.flush()
+    made.close()
+    assert made.dropped == made.rejected == 0
+    report.measured["handler_us"] = statistics.median(took)
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often each pair is measured (default: 5)")
     parser.add_argument("--seconds", type=int, default=2, help="of each load (default: 2)")
-    parser.add_argument("--only", choices=("one", "batches"), help="a part of it")
+    parser.add_argument("--only", choices=("one", "batches", "questions", "handler"), help="a part of it")
     given = parser.parse_args()
     report = Report("logs", TARGETS)
     if not _wrk.available():
@@ -191,6 +257,13 @@ def main() -> None:
                 one_by_one(bench, echo, platform, "sluice_logs")
             if given.only in (None, "batches"):
                 batches(bench, platform, "sluice_logs")
+            if given.only in (None, "handler"):
+                handler(report, logs, given.rounds)
+        if given.only in (None, "questions"):
+            url = platform.database("sluice_asked", "sluice_logs")
+            fill(platform, "sluice_asked")
+            with platform.service("logs", url) as logs:
+                questions(report, logs, given.rounds)
     report.show()
 
 
