@@ -207,9 +207,9 @@ def questions(report: Report, logs: Serve, rounds: int) -> None:
     store = partial(session.post, f"{logs.http}{PATH}", json=RECORD)
     measured["summary_ms"] = ask("summary", f"{PATH}summary/", store)
     day = quote((utc_now() - timedelta(days=1)).isoformat())
-    words = [COMMON, RARE, "nowhere", f"{COMMON} -agent"]
-    found = {word: ask(f"search {word!r}", f"{PATH}?search={quote(word)}&start_time={day}&limit=100") for word in words}
-    measured["search_ms"] = max(found.values())
+    window = f"start_time={day}&limit=100"
+    words = (COMMON, RARE, "nowhere", f"{COMMON} {RARE}")
+    measured["search_ms"] = max(ask(f"search {word!r}", f"{PATH}?search={quote(word)}&{window}") for word in words)
     measured["execution_ms"] = ask("execution", f"{PATH}?execution_id=fast-ada-7&limit=100")
     measured["histogram_ms"] = ask("histogram of a day", f"{PATH}histogram/")
     firsts = [read(logs.http, f"{PATH}?app_name={APP}").first for _ in range(rounds)]

@@ -85,7 +85,12 @@ def test_following_shows_the_newest_and_then_what_comes_once(platform: str) -> N
     with Api(platform) as api:
         rows = cli.following(api, wanted, None, 10)
         assert next(rows)["message"] == "before"
-        late = threading.Thread(target=lambda: [post(platform, message=str(n), timestamp=ago(0)) for n in range(3)])
+
+        def go_on() -> None:
+            for number in range(3):
+                post(platform, message=str(number), timestamp=ago(0))
+
+        late = threading.Thread(target=go_on)
         late.start()
         assert [row["message"] for row in itertools.islice(rows, 3)] == ["0", "1", "2"]
         late.join()
@@ -103,7 +108,7 @@ def test_following_survives_a_break_and_misses_nothing(
             assert next(rows)["message"] == "before"
         with serving(make_app()) as second:
             post(second.url, message="meanwhile", timestamp=ago(1))
-            monkeypatch.setattr(cli.time, "sleep", lambda _: setattr(api, "url", second.url))
+            monkeypatch.setattr("sluice_logs.cli.time.sleep", lambda _: setattr(api, "url", second.url))
             assert next(rows)["message"] == "meanwhile"
             assert "asking again" in capsys.readouterr().err
             rows.close()  # type: ignore[attr-defined]

@@ -89,6 +89,17 @@ async def test_what_arrives_while_a_transaction_runs_is_stored_by_the_next_one(w
     assert world.writer.waiting == 0
 
 
+async def test_clients_that_come_again_at_once_share_transactions(world: World) -> None:
+    async def client(name: int) -> None:
+        for number in range(20):
+            await world.writer.write([sound(f"{name} {number}")])
+
+    await asyncio.gather(*map(client, range(8)))
+    assert len(world.stored()) == 160
+    # Alone, each would have 20 of its own; gathered, all have a few more than these.
+    assert world.writer.batches < 80
+
+
 async def test_one_record_among_500_that_cannot_be_stored_fails_alone(world: World) -> None:
     records = [[bad()] if n == 321 else [sound(str(n))] for n in range(500)]
     found = await asyncio.gather(*map(world.writer.write, records))

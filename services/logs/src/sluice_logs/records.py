@@ -13,7 +13,7 @@ from sluice_core.rest.body import parse
 from sluice_core.rest.fields import whole_minutes
 from sluice_core.rest.store import WHOLE_OFFSETS
 from sluice_core.rest.validate import created, mapping
-from sluice_logs.escaping import NULL, escaped, unescaped
+from sluice_logs.escaping import NULL, escaped, joined, unescaped
 from sluice_logs.resources import LOGS
 
 __all__ = ["Reader", "Record", "shown"]
@@ -142,21 +142,23 @@ class Reader:
         encoded = None if extra is None else _json(extra)
         row = {**values, "timestamp": whole_minutes(shown) if shown.year < WHOLE_OFFSETS else shown}
         row["extra_data"] = None if encoded is None else msgspec.Raw(encoded)
-        columns = (
-            escaped(values["app_name"]),
-            escaped(values["instance_name"]),
-            at.isoformat(),
-            str(values["level"]),
-            escaped(values["levelname"]),
-            escaped(values["message"]),
-            escaped(values["module"]),
-            escaped(values["funcname"]),
-            str(values["lineno"]),
-            str(values["process"]),
-            str(values["thread"]),
-            NULL if encoded is None else escaped(encoded.decode()),
+        columns = joined(
+            (
+                values["app_name"],
+                values["instance_name"],
+                at.isoformat(),
+                str(values["level"]),
+                values["levelname"],
+                values["message"],
+                values["module"],
+                values["funcname"],
+                str(values["lineno"]),
+                str(values["process"]),
+                str(values["thread"]),
+            )
         )
-        return Record("\t".join(columns).encode(), _encoder.encode({name: row[name] for name in _NAMES})[1:])
+        last = NULL if encoded is None else escaped(encoded.decode())
+        return Record(f"{columns}\t{last}".encode(), _encoder.encode({name: row[name] for name in _NAMES})[1:])
 
 
 _NAMES = tuple(field.name for field in LOGS.writable)
