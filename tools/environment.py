@@ -22,7 +22,9 @@ LOCK = "requirements.lock"
 def packages(root: Path) -> list[Path]:
     """Every folder with a package of this repository, ``root`` excluded, in a stable order."""
     found = (
-        path for pattern in ("clients/*", "libs/*", "services/*", "launcher") for path in root.glob(f"{pattern}/pyproject.toml")
+        path
+        for pattern in ("clients/*", "libs/*", "services/*", "launcher")
+        for path in root.glob(f"{pattern}/pyproject.toml")
     )
     return sorted(path.parent for path in found)
 

@@ -159,3 +159,10 @@ def test_a_site_may_ask_for_the_right_to_write(start: Start, tokens: Tokens) -> 
     assert closed.post(PATH, json=otlp({})).status_code == 401
     assert closed.post(PATH, json=otlp({}), headers=tokens.header("agents:write")).status_code == 403
     assert closed.post(PATH, json=otlp({}), headers=tokens.header("logs:write")).status_code == 200
+
+
+def test_the_rate_of_a_source_counts_here_too(start: Start) -> None:
+    client = start(post_rate=0.2)
+    statuses = [client.post(PATH, json=otlp({})).status_code for _ in range(5)]
+    assert statuses[0] == 200
+    assert statuses[-1] == 429

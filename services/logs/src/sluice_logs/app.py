@@ -86,7 +86,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             tailing.endpoint(tail, streams, service.auth, service.zone),
             Export(service.database, store, listing).endpoint(),
         ),
-        routers=(otlp.router(writer, reader, is_open=settings.anonymous_post),),
+        routers=(otlp.router(writer, reader, is_open=settings.anonymous_post, rate=rate),),
         wire=wire,
         body_limit=BATCH_LIMIT,
     )

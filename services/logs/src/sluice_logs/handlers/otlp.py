@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from sluice_core.auth import Scope
 from sluice_core.auth.fastapi import REFUSALS, Browser, require
+from sluice_core.http.rate import SourceRate
 from sluice_core.rest import Invalid
 from sluice_core.rest.errors import ApiError
 from sluice_logs import bodies, otlp
@@ -28,17 +29,20 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     400: {"description": "A body that cannot be read", "content": {otlp.PROTOBUF: BINARY, otlp.JSON: {}}},
     413: {"description": "The body is too long, or holds too many records"},
     415: {"description": "Neither protobuf nor JSON, or an unknown encoding"},
+    429: {"description": "The source sends more often than the site allows; `Retry-After` says when to go on"},
     503: {"description": "Nothing takes it now; `Retry-After` says when to try again"},
 }
 
 
-def router(writer: Writer, reader: Reader, *, is_open: bool) -> APIRouter:
+def router(writer: Writer, reader: Reader, *, is_open: bool, rate: SourceRate | None = None) -> APIRouter:
     """Return the route.
 
     Parameters
     ----------
     is_open
         Whether anybody may send records (decision 3).
+    rate
+        How often one source may; None: as it likes.
     """
     rights = [] if is_open else [require(Scope.LOGS_WRITE)]
     refusals = ANSWERS if is_open else {**ANSWERS, **REFUSALS}
@@ -46,6 +50,8 @@ def router(writer: Writer, reader: Reader, *, is_open: bool) -> APIRouter:
 
     @made.post("/v1/logs", summary="Log records by OTLP/HTTP", responses=refusals, openapi_extra=BODY)
     async def export(request: Request, _: Browser) -> Response:
+        if rate is not None and (wait := rate.wait(request.scope)):
+            return Response(status_code=429, headers={"Retry-After": str(wait)})
         media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media not in (otlp.PROTOBUF, otlp.JSON):
             return Response(status_code=415)
