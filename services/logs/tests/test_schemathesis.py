@@ -14,4 +14,8 @@ def test_no_input_is_answered_by_a_server_error(make_app: AppMaker, tokens: Toke
     app = make_app()
     with serving(app) as served:
         row = requests.post(f"{served.url}{URL}", json=record(), timeout=10).json()
-        assert_no_server_error(served.url, app.openapi(), headers=tokens.header("admin"), rows={"id": row["id"]})
+        document = app.openapi()
+        # Never ends; its own tests send it odd input.
+        del document["paths"]["/api/logs/tail/"]
+        rows = {"id": row["id"], "form": "ndjson"}
+        assert_no_server_error(served.url, document, headers=tokens.header("admin"), rows=rows)
