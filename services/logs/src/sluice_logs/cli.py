@@ -2,24 +2,21 @@
 
 import json
 import re
-import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sluice_core.cli import Api, AsJson, Failure, Refusal, console, instant, print_json
+from sluice_core.cli import Api, AsJson, Failure, console, instant, print_json
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["commands", "events"]
+__all__ = ["commands"]
 
 LOGS = "/api/logs/"
 COLOURS = {0: "bright_black", 10: "bright_black", 20: "", 30: "yellow", 40: "red", 50: "bold red"}
-# Seconds before a stream that broke is asked for again.
-AGAIN = 1.0
 # Records that are remembered, so that none is shown twice where the list and the stream overlap.
 SEEN = 10_000
 # What a terminal would obey. Anybody may send records, so their texts are shown and never carried out.
@@ -80,49 +77,31 @@ def newest(api: Api, wanted: dict[str, Any], begin: str | None, limit: int) -> l
 def following(api: Api, wanted: dict[str, Any], begin: str | None, limit: int) -> Iterator[dict[str, Any]]:
     """Yield the newest records and then what comes; after a break, what came meanwhile."""
     seen: dict[int, None] = {}
-    while True:
-        try:
+    for event in api.follow(f"{LOGS}tail/", **wanted, start_time=begin):
+        rows = []
+        if event.name == "connected":
             # The stream is open before the list is read, so nothing comes between them.
-            with api.stream(f"{LOGS}tail/", **wanted, start_time=begin) as chunks:
-                for name, data in events(chunks):
-                    rows = [data]
-                    if name == "connected":
-                        rows = newest(api, wanted, begin, limit)
-                    elif name == "dropped":
-                        console(stderr=True).print(f"{data['count']} records came too fast to be shown", style="yellow")
-                    if name not in ("connected", "log"):
-                        continue
-                    for row in rows:
-                        if row["id"] not in seen:
-                            seen[row["id"]] = None
-                            if len(seen) > SEEN:
-                                del seen[next(iter(seen))]
-                            begin = max(begin or row["timestamp"], row["timestamp"], key=datetime.fromisoformat)
-                            yield row
-            reason = "the stream has ended"
-        except Refusal as exc:
-            if exc.status != 503:
-                raise
-            reason = str(exc)
-        except Failure as exc:
-            reason = str(exc)
-        console(stderr=True).print(f"{reason}; asking again", style="yellow")
-        limit = SEEN
-        time.sleep(AGAIN)
+            rows = missed(api, wanted, begin, SEEN) if seen else newest(api, wanted, begin, limit)
+        elif event.name == "dropped":
+            count = json.loads(event.data)["count"]
+            console(stderr=True).print(f"{count} records came too fast to be shown", style="yellow")
+        elif event.name == "log":
+            rows = [json.loads(event.data)]
+        for row in rows:
+            if row["id"] not in seen:
+                seen[row["id"]] = None
+                if len(seen) > SEEN:
+                    del seen[next(iter(seen))]
+                begin = max(begin or row["timestamp"], row["timestamp"], key=datetime.fromisoformat)
+                yield row
 
 
-def events(chunks: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
-    """Yield name and data of server-sent events whose data is JSON."""
-    rest, name = b"", ""
-    for chunk in chunks:
-        # Only at line feeds: a text may hold other characters that break lines.
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            field, _, value = line.decode().partition(": ")
-            if field == "event":
-                name = value
-            elif field == "data":
-                yield name, json.loads(value)
+def missed(api: Api, wanted: dict[str, Any], begin: str | None, limit: int) -> list[dict[str, Any]]:
+    """Return what came while the stream was broken; nothing when it breaks again, as then it is asked once more."""
+    try:
+        return newest(api, wanted, begin, limit)
+    except Failure:
+        return []
 
 
 def show(rows: Iterable[dict[str, Any]], *, as_json: bool) -> None:
