@@ -259,11 +259,11 @@ class RecordStore:
 
     def _copy(self, statement: str, lines: Sequence[bytes], counted: Sequence[Sequence[object]] = ()) -> None:
         connection = self._connection
-        if not connection.in_transaction():
-            # The driver's own cursor tells SQLAlchemy nothing, which would then commit nothing.
-            connection.begin()
         driver = connection.connection.driver_connection
         assert isinstance(driver, psycopg2.extensions.connection)
+        if not driver.autocommit and not connection.in_transaction():
+            # The driver's own cursor tells SQLAlchemy nothing, which would then commit nothing.
+            connection.begin()
         try:
             with driver.cursor() as cursor:
                 if counted:
