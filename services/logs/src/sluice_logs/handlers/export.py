@@ -1,5 +1,6 @@
 """``GET /api/logs/export/<form>/``: what a list has, as NDJSON or CSV, sent page by page."""
 
+import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -10,7 +11,7 @@ import msgspec
 from sluice_core.database import Database
 from sluice_core.errors import Problem
 from sluice_core.rest import Endpoint, Reply, Request
-from sluice_core.rest.listing import PAGE, PAGE_BYTES, Listing
+from sluice_core.rest.listing import AT_ONCE, PAGE, PAGE_BYTES, Listing
 from sluice_core.rest.resource import Row
 from sluice_core.rest.store import Page, ResourceStore
 from sluice_logs.answers import FILTERS, answer, operation, refusing
@@ -46,6 +47,8 @@ class Export:
         self._database = database
         self._store = store
         self._listing = listing
+        # As for complete lists: who writes must not stand in line behind all who export.
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     def endpoint(self) -> Endpoint:
         """Return what answers the path."""
@@ -81,7 +84,8 @@ class Export:
             # Of the rows only the last is needed further on.
             return encode(page.rows), Page(page.rows[-1:], page.more)
 
-        return await self._database.run(work)
+        async with self._turns:
+            return await self._database.run(work)
 
 
 def _ndjson(rows: Sequence[Row]) -> bytes:

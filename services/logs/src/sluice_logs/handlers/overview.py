@@ -10,7 +10,7 @@ import msgspec
 from sluice_core.database import Database
 from sluice_core.rest import DateTime, Endpoint, Filter, Integer, Invalid, Reply, Request, Text
 from sluice_core.rest.fields import FieldError
-from sluice_core.rest.listing import Listing
+from sluice_core.rest.listing import AT_ONCE, Listing
 from sluice_core.settings import parse_duration
 from sluice_logs.answers import FILTERS, answer, operation, parameter, refusing
 from sluice_logs.days import utc_now
@@ -82,6 +82,9 @@ def endpoints(
     # Encoded in the same thread: there may be many instances, and their errors may be long.
     kept = Kept(lambda: database.run(lambda: msgspec.json.encode(logs.summary())), stored)
 
+    # A window may hold a million records; who writes must not stand in line behind many who look at such.
+    turns = asyncio.Semaphore(AT_ONCE)
+
     async def summary(_: Request) -> Reply:
         return Reply(200, await kept.get())
 
@@ -96,7 +99,8 @@ def endpoints(
     async def histogram(request: Request) -> Reply:
         window = _window(request, zone)
         where = listing.where({**request.query, "start_time": "", "end_time": ""})
-        buckets = await database.run(logs.histogram, where, window)
+        async with turns:
+            buckets = await database.run(logs.histogram, where, window)
         return Reply(200, {"start": window.begin, "interval": window.step.total_seconds(), "buckets": buckets})
 
     window = [*FILTERS, INTERVAL]
