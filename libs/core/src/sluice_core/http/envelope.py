@@ -19,13 +19,16 @@ from sluice_core.http.source import Networks, client_address
 from sluice_core.logging import RequestContext, request_context
 from sluice_core.metrics import OTHER, Metrics
 
-__all__ = ["ROUTE", "SECURITY", "STREAM", "Envelope"]
+__all__ = ["ROUTE", "SECURITY", "STREAM", "TRANSPORT", "Envelope"]
 
 ROUTE = "sluice.route"
 """Scope key under which an inner application leaves the template of the route that answered."""
 
 STREAM = "sluice.stream"
 """Scope key that an inner application sets before an endless answer, which is no slow request."""
+
+TRANSPORT = "sluice.transport"
+"""Scope key under which our server leaves the connection: an endless answer has to cut off who does not read it."""
 
 SECURITY = (
     (b"x-frame-options", b"DENY"),

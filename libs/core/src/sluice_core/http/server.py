@@ -19,6 +19,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
+from sluice_core.http.envelope import TRANSPORT
+
 __all__ = ["Listener", "PortBusy", "Server", "ServiceDied", "Tls", "lifespan", "serve", "stop_on_signals"]
 
 log = structlog.get_logger(__name__)
@@ -186,6 +188,7 @@ class _BoundedHead(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._head = 0
         super().on_message_begin()
+        cast(dict[str, Any], self.scope)[TRANSPORT] = self.transport
 
     def data_received(self, data: bytes) -> None:
         if self._head > MAX_HEAD:

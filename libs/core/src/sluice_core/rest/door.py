@@ -21,8 +21,9 @@ from sluice_core.audit import note
 from sluice_core.auth import Identity, PasswordsAway, Refused, Throttled
 from sluice_core.database import Database, DatabaseAway
 from sluice_core.http import BodyTooLarge
+from sluice_core.http.envelope import STREAM
 from sluice_core.rest.body import parse
-from sluice_core.rest.errors import ApiError, denied, unauthenticated
+from sluice_core.rest.errors import NOT_PROVIDED, ApiError, denied, unauthenticated, unauthenticated_stream
 from sluice_core.rest.listing import Listing
 from sluice_core.rest.negotiate import Format, negotiate
 from sluice_core.rest.operations import Operations
@@ -175,7 +176,7 @@ class Door:
         try:
             if isinstance(target, Endpoint):
                 allow = found.allow or {"Allow": target.allow}
-                wanted = _format(request, found.suffix)
+                wanted = "json" if target.auth == "stream" else _format(request, found.suffix)
                 reply = await self._endpoint(target, found, request)
             else:
                 allow = ON_DETAIL if found.key is not None else ON_LIST
@@ -187,8 +188,7 @@ class Door:
         except ApiError as exc:
             reply = Reply(exc.status, exc.content, exc.headers)
         except Refused as exc:
-            challenge = isinstance(target, Endpoint) and target.auth == "token"
-            refusal = unauthenticated(exc.detail, challenge=challenge)
+            refusal = _refusal(target, exc.detail)
             reply = Reply(refusal.status, refusal.content, refusal.headers)
         except Throttled as exc:
             reply = Reply(429, {"detail": str(exc)}, {"Retry-After": str(exc.wait)})
@@ -211,7 +211,7 @@ class Door:
             is_open = endpoint.auth in ("open", "browser") or (endpoint.auth == "read" and self._anonymous_read)
             if not is_open:
                 if request.identity is None:
-                    raise unauthenticated(challenge=endpoint.auth == "token")
+                    raise _refusal(endpoint)
                 if endpoint.scope is not None and not request.identity.may(endpoint.scope):
                     raise denied()
         method = "GET" if request.method == "HEAD" else request.method
@@ -304,6 +304,12 @@ class Door:
         return Reply(200, listing.chain(first))
 
 
+def _refusal(target: "_Rows | Endpoint", detail: str = NOT_PROVIDED) -> ApiError:
+    """Return how a missing or bad credential is refused here (contract 5.2)."""
+    auth = target.auth if isinstance(target, Endpoint) else "session"
+    return unauthenticated_stream() if auth == "stream" else unauthenticated(detail, challenge=auth == "token")
+
+
 def _fit(pattern: tuple[str, ...], segments: tuple[str, ...]) -> tuple[str, ...]:
     """Return the values of the placeholders, or nothing when the path is another one."""
     if len(pattern) != len(segments):
@@ -343,6 +349,11 @@ async def _send(reply: Reply, allow: Mapping[str, str], wanted: Format, request:
         VARY,
         *((name.lower().encode(), value.encode("latin-1")) for name, value in {**allow, **reply.headers}.items()),
     ]
+    if reply.stream is not None and request.method != "HEAD":
+        headers.append((b"content-type", reply.media_type.encode()))
+        request.scope[STREAM] = True
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        return await reply.stream(request.scope, request.receive, send)
     if isinstance(reply.content, AsyncIterator):
         headers.append((b"content-type", reply.media_type.encode()))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["ApiError", "Invalid", "denied", "not_found", "unauthenticated"]
+__all__ = ["NOT_PROVIDED", "ApiError", "Invalid", "denied", "not_found", "unauthenticated", "unauthenticated_stream"]
 
 NOT_PROVIDED = "Authentication credentials were not provided."
 
@@ -46,6 +46,11 @@ def unauthenticated(detail: str = NOT_PROVIDED, *, challenge: bool = False) -> A
     if challenge:
         return ApiError(401, {"detail": detail}, {"WWW-Authenticate": "Token"})
     return ApiError(403, {"detail": detail})
+
+
+def unauthenticated_stream() -> ApiError:
+    """Return the refusal of a stream: one text for a missing and for a bad credential, no challenge, and a space."""
+    return ApiError(401, b'{"detail": "%b"}' % NOT_PROVIDED.encode())
 
 
 def denied() -> ApiError:

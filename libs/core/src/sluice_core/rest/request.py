@@ -1,12 +1,12 @@
 """A request and an answer, as handlers see them."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
-from starlette.types import Receive, Scope
+from starlette.types import Receive, Scope, Send
 
 from sluice_core.auth import Identity
 from sluice_core.http import absolute_url, read_body
@@ -31,12 +31,15 @@ class Reply:
         Further headers.
     media_type
         ``Content-Type``.
+    stream
+        Sends an endless body instead of the content, once the head is out; with the request's scope and channels.
     """
 
     status: int
     content: Any = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     media_type: str = JSON
+    stream: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
 
     @property
     def body(self) -> bytes:
@@ -55,6 +58,8 @@ class Request:
         Values of the placeholders of the endpoint's path.
     query
         The query parameters; of a repeated one the last.
+    receive
+        The ASGI channel, for what is no ordinary answer.
     """
 
     def __init__(self, scope: Scope, receive: Receive, *, body_limit: int) -> None:
@@ -62,7 +67,7 @@ class Request:
         self.identity: Identity | None = None
         self.arguments: Mapping[str, str] = {}
         self.body_limit = body_limit
-        self._receive = receive
+        self.receive = receive
         raw: bytes = scope["query_string"]
         self.query = _last(raw) if raw else {}
 
@@ -89,7 +94,7 @@ class Request:
         sluice_core.http.BodyTooLarge
             It is longer than the limit of the path.
         """
-        return await read_body(self.scope, self._receive, self.body_limit)
+        return await read_body(self.scope, self.receive, self.body_limit)
 
     async def data(self) -> Any:
         """Read and parse the body; see `sluice_core.rest.body.parse`."""
@@ -97,7 +102,7 @@ class Request:
 
     async def disconnected(self) -> None:
         """Wait until the client is gone."""
-        while (await self._receive())["type"] != "http.disconnect":
+        while (await self.receive())["type"] != "http.disconnect":
             pass
 
     def url(self, path: str) -> str:

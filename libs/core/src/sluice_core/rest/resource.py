@@ -186,8 +186,9 @@ class Endpoint:
     auth
         ``session``: a missing or bad credential is 403; ``token``: 401 with a challenge, and only a token is one;
         ``open``: none is needed, a bad one is refused; ``read``: ``open`` or ``session``, as the reads of resources are
-        (decision 1); ``browser``: only a session is looked at, which must prove that its browser meant it; ``ignored``:
-        credentials are not looked at.
+        (decision 1); ``browser``: only a session is looked at, which must prove that its browser meant it; ``stream``:
+        a missing or bad credential is the 401 of the event stream, and ``Accept`` is not looked at (contract 5.2, 6.1);
+        ``ignored``: credentials are not looked at.
     scope
         What the caller must hold.
     audited
@@ -201,7 +202,7 @@ class Endpoint:
 
     path: str = field(kw_only=False)
     methods: Mapping[str, "Callable[[Request], Awaitable[Reply]]"] = field(kw_only=False)
-    auth: Literal["session", "token", "open", "read", "browser", "ignored"]
+    auth: Literal["session", "token", "open", "read", "browser", "stream", "ignored"]
     scope: str | None = None
     audited: bool = True
     openapi: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
