@@ -27,7 +27,7 @@ from sluice_core.testing import Databases
 from sluice_core.testing.apps import AppMaker
 from sluice_core.testing.tokens import Tokens
 
-Auth = Literal["write", "read", "session", "token", "open", "ignored", "browser"]
+Auth = Literal["write", "read", "session", "token", "open", "stream", "ignored", "browser"]
 Door = Literal["contract", "problem"]
 
 SERVICES = {entry.name: entry.value for entry in entry_points(group="sluice.services")}
@@ -214,6 +214,8 @@ def expected(operation: Operation, caller: Caller, *, anonymous_read: bool) -> R
         return Refusal(403, CSRF)
     if auth == "browser":
         return None
+    if auth == "stream" and credential in ("none", "bad"):
+        return Refusal(401, NONE_GIVEN)
     if credential == "bad":
         bad = f'{challenge}, error="invalid_token"' if problem else challenge
         return Refusal(unauthenticated, INVALID, bad)
@@ -266,7 +268,9 @@ def test_a_caller_comes_in_or_is_refused_as_declared(
         said = f"{caller.name}: {reply.status_code} {reply.text[:200]}"
         if refusal is None:
             assert reply.status_code not in (401, 403), said
-            assert reply.status_code < 500 or operation.path.startswith("/.well-known/"), said
+            # Neither keys nor streams without NATS.
+            away = operation.path.startswith("/.well-known/") or operation.auth == "stream"
+            assert reply.status_code < 500 or away, said
             continue
         assert reply.status_code == refusal.status, said
         assert reply.headers.get("www-authenticate") == refusal.challenge, said

@@ -1,9 +1,23 @@
 """Tables of the stream service."""
 
-from sqlalchemy import Boolean, Column, DateTime, Double, Identity, Integer, MetaData, String, Table, Text, text
+from sqlalchemy import (
+    Boolean,
+    Column,
+    DateTime,
+    Double,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
-__all__ = ["metadata", "subscriber"]
+__all__ = ["metadata", "sse_connection", "sse_instance", "subscriber"]
 
 metadata = MetaData()
 Instant = DateTime(timezone=True)
@@ -30,4 +44,26 @@ subscriber = Table(
     Column("messages_received", Integer, nullable=False),
     Column("messages_sent", Integer, nullable=False),
     Column("messages_dropped", Integer, nullable=False),
+)
+
+# Subscribers that are event streams. Without a foreign key: who deletes a subscriber ends no stream.
+sse_connection = Table(
+    "sse_connection",
+    metadata,
+    Column("subscriber_id", Integer, primary_key=True, autoincrement=False),
+    Column("client_id", Uuid, nullable=False, unique=True),
+    Column("instance", Uuid, nullable=False),
+    Column("filters", JSONB, nullable=False),
+    Column("connected_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+)
+Index("sse_connection_open", sse_connection.c.instance, postgresql_where=sse_connection.c.ended_at.is_(None))
+Index("sse_connection_ended_at", sse_connection.c.ended_at)
+
+# Processes that serve event streams, and when each last said that it lives.
+sse_instance = Table(
+    "sse_instance",
+    metadata,
+    Column("instance", Uuid, primary_key=True),
+    Column("seen_at", Instant, nullable=False, server_default=text("now()")),
 )

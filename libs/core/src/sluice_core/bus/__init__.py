@@ -4,6 +4,7 @@ from .backoff import Backoff
 from .client import Bus, ConsumerState, PubAck
 from .consumer import Handle, Poison, Rejected, consume
 from .errors import BusAway, BusError, StreamDiffers, StreamRefused
+from .follow import Following, StreamState, following, stream_state
 from .message import Message
 from .streams import (
     AGENTS,
@@ -44,6 +45,7 @@ __all__ = [
     "BusError",
     "Consumer",
     "ConsumerState",
+    "Following",
     "Handle",
     "Message",
     "Poison",
@@ -52,6 +54,9 @@ __all__ = [
     "Stream",
     "StreamDiffers",
     "StreamRefused",
+    "StreamState",
     "consume",
+    "following",
     "keep_room",
+    "stream_state",
 ]

@@ -96,11 +96,16 @@ class Reader:
     def offer(self, event: bytes) -> None:
         """Queue an event; never waits."""
         self.sent += 1
+        self.tell(event)
+
+    def tell(self, event: bytes) -> None:
+        """Queue an event that says something about the stream; it is not counted as `sent`."""
         if len(self._queue) >= self._length:
             self._queue.popleft()
             self.dropped += 1
             self._untold += 1
-        self._put(event)
+        self._queue.append(event)
+        self._wake()
 
     async def write(self, data: bytes) -> None:
         """Send something past the queue, as fast as the reader takes it; for what it gets before it is `live`."""
@@ -180,10 +185,6 @@ class Reader:
         finally:
             self._news = None
 
-    def _put(self, event: bytes) -> None:
-        self._queue.append(event)
-        self._wake()
-
     def _wake(self) -> None:
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
@@ -208,10 +209,21 @@ class Readers:
         self._most = most
         self._open: set[Reader] = set()
         self._closed = False
+        self._sent = self._dropped = 0
 
     def __len__(self) -> int:
         """How many are open."""
         return len(self._open)
+
+    @property
+    def sent(self) -> int:
+        """Events that were offered to readers so far."""
+        return self._sent + sum(reader.sent for reader in self._open)
+
+    @property
+    def dropped(self) -> int:
+        """Events that readers were too slow for."""
+        return self._dropped + sum(reader.dropped for reader in self._open)
 
     @property
     def has_room(self) -> bool:
@@ -241,6 +253,8 @@ class Readers:
             await reader._run(receive, send, begin)
         finally:
             self._open.discard(reader)
+            self._sent += reader.sent
+            self._dropped += reader.dropped
 
     async def run(self, draining: asyncio.Event) -> None:
         """Give heartbeats, cut off who takes nothing, end all once ``draining`` is set; a supervised task."""
@@ -271,7 +285,7 @@ class Readers:
                     reader.end()
                 elif reader.live and since is None and not reader._queue:
                     beat = beat or self._beat()
-                    reader._put(beat)
+                    reader.tell(beat)
                     reader._beat_at = now + self._period
 
 

@@ -1,0 +1,263 @@
+"""The two paths of the event stream (contract 6.1, 6.3)."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC
+from functools import partial
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+
+from starlette.types import Receive, Scope, Send
+
+from sluice_core.auth import Authenticator, Identity, Refused
+from sluice_core.auth import Scope as Right
+from sluice_core.http import client_address
+from sluice_core.http.source import Networks
+from sluice_core.http.sse import MEDIA_TYPE, Reader, Readers, encode_event
+from sluice_core.rest import Boolean, Endpoint, FieldError, Invalid, Reply, Request
+from sluice_stream.sse.feed import Feed
+from sluice_stream.sse.filters import Filters
+from sluice_stream.sse.hub import Follower, Hub
+from sluice_stream.sse.position import Position
+from sluice_stream.sse.visits import Visit, Visits
+
+__all__ = ["SseDoor"]
+
+PATH = "/api/messages/stream/"
+LONGEST_LOCATION = 255
+RETRY = {"Retry-After": "1"}
+EXTRAS = Boolean("extras")
+
+_WHERE = {
+    "schema": {"type": "string"},
+    "in": "query",
+    "required": False,
+}
+_PARAMETERS = [
+    {"name": name, "description": text, **_WHERE}
+    for name, text in (
+        ("msg_types", "Only messages of these types; values with commas between them."),
+        ("agents", "Only messages whose `processed_by`, `sender_agent` or `sender` is one of these."),
+        ("run_ids", "Only messages of these runs."),
+        ("namespaces", "Only messages of these namespaces."),
+        ("execution_ids", "Only messages of these workflow executions."),
+        ("after", "Begin after the event with this id. `Last-Event-ID`, where it is sent, wins."),
+        ("extras", "`true`: tell how many events were dropped since this client is too slow (event `dropped`)."),
+    )
+]
+
+
+class _Start(NamedTuple):
+    """Where a client begins: now, or after an event; None for an id that we never gave."""
+
+    resumes: bool
+    after: Position | None
+
+
+class SseDoor:
+    """Answers requests for the stream and for its status.
+
+    Parameters
+    ----------
+    queue
+        Events that wait for a slow reader.
+    origin
+        ``Access-Control-Allow-Origin``; empty: none.
+    trusted
+        Proxies whose word for a client's address is taken.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        feed: Feed,
+        readers: Readers,
+        visits: Visits,
+        authenticator: Authenticator,
+        *,
+        queue: int,
+        origin: str,
+        trusted: Networks,
+    ) -> None:
+        self._hub = hub
+        self._feed = feed
+        self._readers = readers
+        self._visits = visits
+        self._authenticator = authenticator
+        self._queue = queue
+        self._trusted = trusted
+        self._headers = {
+            "Cache-Control": "no-cache",
+            "X-Accel-Buffering": "no",
+            **({"Access-Control-Allow-Origin": origin} if origin else {}),
+        }
+
+    def endpoints(self) -> Sequence[Endpoint]:
+        """Return what the door of the service serves."""
+        return (
+            Endpoint(
+                PATH,
+                {"GET": self._stream},
+                auth="stream",
+                scope=Right.STREAM_READ,
+                openapi={"get": _STREAM_OPERATION},
+            ),
+            Endpoint(
+                f"{PATH}status/",
+                {"GET": self._status},
+                auth="session",
+                scope=Right.STREAM_READ,
+                openapi={"get": _STATUS_OPERATION},
+            ),
+        )
+
+    async def _status(self, request: Request) -> Reply:
+        found = await self._visits.status()
+        clients = {str(client_id): filters for client_id, filters in found}
+        return Reply(200, {"connected_clients": len(clients), "client_ids": list(clients), "client_filters": clients})
+
+    async def _stream(self, request: Request) -> Reply:
+        filters = Filters.of(request.query)
+        start = _start(request)
+        extras = _extras(request.query)
+        if request.method == "HEAD":
+            return Reply(200, headers=self._headers, media_type=MEDIA_TYPE)
+        if not self._hub.ready.is_set():
+            return Reply(503, {"detail": "Messages cannot be followed at the moment."}, RETRY)
+        if not self._readers.has_room:
+            return Reply(503, {"detail": "No more clients can be served at the moment."}, RETRY)
+        reader = Reader(
+            length=self._queue,
+            tell_dropped=extras,
+            allowed=_still_allowed(self._authenticator, request.scope, request.identity),
+        )
+        follower = Follower(reader, filters, resumes=extras or start.resumes)
+        visit = Visit(reader, *self._from_where(request), filters.shown)
+        serve = partial(self._serve, follower, visit, start)
+        return Reply(200, headers=self._headers, media_type=MEDIA_TYPE, stream=serve)
+
+    async def _serve(
+        self, follower: Follower, visit: Visit, start: _Start, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        async def begin() -> None:
+            await self._visits.enter(visit)
+            here = self._hub.position
+            client = json.dumps({"client_id": str(visit.client_id), "status": "connected"})
+            await follower.reader.write(encode_event("connected", client.encode(), str(start.after or here)))
+            await self._feed.bring(follower, start.after if start.resumes else here)
+
+        try:
+            await self._readers.serve(follower.reader, scope, receive, send, begin)
+        finally:
+            self._hub.leave(follower)
+            self._visits.leave(visit)
+
+    def _from_where(self, request: Request) -> tuple[str | None, str]:
+        """Return the address of a client, and where it is (contract 6.2)."""
+        address = client_address(request.scope, self._trusted).partition("%")[0]
+        try:
+            ip: str | None = str(ip_address(address))
+        except ValueError:
+            ip = None
+        location = request.header("x-client-location").strip()[:LONGEST_LOCATION]
+        if not location:
+            location = {"192.168": "Local"}.get(address[:7]) or ("Internal" if address[:3] == "10." else "Remote")
+        return ip, location
+
+
+def _start(request: Request) -> _Start:
+    """Return where a client wants to begin.
+
+    Raises
+    ------
+    Invalid
+        The parameter is no id. A header is never refused: a browser would not come back.
+    """
+    if last := request.header("last-event-id"):
+        return _Start(True, Position.parse(last))
+    text = request.query.get("after", "").strip()
+    if not text:
+        return _Start(False, None)
+    after = Position.parse(text)
+    if after is None:
+        raise Invalid({"after": ["Enter the id of an event."]})
+    return _Start(True, after)
+
+
+def _extras(query: Mapping[str, str]) -> bool:
+    text = query.get("extras", "")
+    try:
+        return bool(text and EXTRAS.parse(text, UTC))
+    except FieldError as exc:
+        raise Invalid({"extras": list(exc.args[0])}) from None
+
+
+def _still_allowed(authenticator: Authenticator, scope: Scope, identity: Identity | None) -> Callable[[], bool]:
+    """Return what tells whether the credential of this request is still good."""
+    headers = scope["headers"]
+    assert identity is not None
+    if authenticator.session(headers) is not None:
+        return lambda: authenticator.session(headers) is not None
+    subject = identity.subject
+
+    def allowed() -> bool:
+        try:
+            return authenticator.authenticate(headers) is not None
+        except Refused:
+            return False
+
+    # A password is not asked for again; only who is switched off loses his stream.
+    if not allowed():
+        return lambda: not authenticator.keyring.inactive(subject)
+    return allowed
+
+
+_STREAM_OPERATION: Mapping[str, Any] = {
+    "operationId": "messages_stream",
+    "summary": "Messages as they come",
+    "description": (
+        "Server-sent events: `connected`, one event of its `msg_type` for each message, `heartbeat`. Who comes back "
+        "with the last `id` as `Last-Event-ID`, or as `after`, gets what it missed, or an event `reset` when that is "
+        "no longer possible."
+    ),
+    "tags": ["messages"],
+    "parameters": _PARAMETERS,
+    "responses": {
+        "200": {"description": "The stream", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}},
+        "400": {"description": "A parameter cannot be read"},
+        "401": {"description": "No good credential"},
+        "403": {"description": "The scope stream:read is missing"},
+        "503": {"description": "Not at the moment"},
+    },
+}
+_STATUS_OPERATION: Mapping[str, Any] = {
+    "operationId": "messages_stream_status",
+    "summary": "Who follows messages",
+    "description": "Over all replicas.",
+    "tags": ["messages"],
+    "responses": {
+        "200": {
+            "description": "The clients that are connected",
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {
+                            "connected_clients": {"type": "integer"},
+                            "client_ids": {"type": "array", "items": {"type": "string", "format": "uuid"}},
+                            "client_filters": {
+                                "type": "object",
+                                "additionalProperties": {
+                                    "type": "object",
+                                    "additionalProperties": {"type": "array", "items": {"type": "string"}},
+                                },
+                            },
+                        },
+                        "required": ["connected_clients", "client_ids", "client_filters"],
+                    }
+                }
+            },
+        },
+        "403": {"description": "No good credential, or the scope stream:read is missing"},
+    },
+}
