@@ -111,6 +111,7 @@ def test_subjects_of_agents() -> None:
 @given(TEXTS.filter(bool))
 def test_a_destination_comes_back_from_the_subject_it_waits_under(destination: str) -> None:
     assert subjects.outbound_to(subjects.outbound(destination)) == destination
+    assert subjects.messages_in(subjects.inbound(destination)) == destination
 
 
 def test_programs_name_a_destination_by_a_token() -> None:

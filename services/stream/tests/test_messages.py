@@ -45,10 +45,9 @@ def test_what_a_message_says_of_itself() -> None:
 
 
 def test_the_subject_names_namespace_and_type() -> None:
-    assert Message(uuid4(), "/topic/x", NOON, body(msg_type="a b", namespace="n.1")).subject == (
-        "messages.accepted.n=2E1.a=20b"
-    )
-    assert Message(uuid4(), "/topic/x", NOON, body(msg_type="x")).subject == "messages.accepted._.x"
+    named = Message(uuid4(), "/topic/x", NOON, body(msg_type="a b", namespace="n.1"))
+    assert named.fields.subject == "messages.accepted.n=2E1.a=20b"
+    assert Message(uuid4(), "/topic/x", NOON, body(msg_type="x")).fields.subject == "messages.accepted._.x"
 
 
 def test_agent_name_and_status_make_a_heartbeat_also_with_a_msg_type() -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "dlq",
     "from_token",
     "heartbeat_in",
+    "inbound",
     "logs_in",
     "messages_accepted",
     "messages_in",
@@ -165,6 +166,11 @@ def logs_in(subject: str) -> tuple[str, str]:
 def messages_accepted(namespace: str | None, msg_type: str) -> str:
     """Subject of an accepted workflow message; an empty namespace is an absent one."""
     return f"messages.accepted.{token(namespace or None)}.{token(msg_type)}"
+
+
+def inbound(destination: str) -> str:
+    """Subject of a message that is not looked at yet, for a destination such as ``/topic/epictopic``."""
+    return f"{MESSAGES_IN}.{token(destination)}"
 
 
 def messages_in(subject: str) -> str:

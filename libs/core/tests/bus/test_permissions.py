@@ -127,13 +127,14 @@ async def test_the_registry_can_do_its_work(open_as: OpenAs) -> None:
     assert len(got) == 1
 
 
-async def test_the_stream_service_can_do_its_work(server: NatsServer, open_as: OpenAs) -> None:
+async def test_the_stream_service_can_do_its_work(server: NatsServer, open_as: OpenAs, connect: Connect) -> None:
     registry = Bus(server.url("registry", f"registry{NASTY}"), name="registry", keeps=OF_MESSAGES)
     await registry.open()
     bus = await open_as("stream")
     await registry.wait_connected(10)
-    for subject in ("messages.accepted._.x", "outbound.x", "messages.in.x", "agents.in.heartbeat._.a", "dlq.x"):
+    for subject in ("messages.accepted._.x", "outbound.x", "agents.in.heartbeat._.a", "dlq.x"):
         await bus.publish_stored(subject, b"", msg_id="1")
+    await (await connect(PROGRAMS)).publish("messages.in.x", b"")
     assert await bus.put("leases", "bridge", b"a", revision=0, ttl=10) == 1
     got: list[str] = []
     for stream, durable in permissions.SERVICES["stream"].consume:

@@ -36,6 +36,7 @@ __all__ = [
     "ID",
     "REPLAYED",
     "TOPIC",
+    "Fields",
     "Heartbeat",
     "Malformed",
     "Message",
@@ -83,6 +84,11 @@ class Fields:
     namespace: str | None
     execution_id: str | None
     run_id: str | None
+
+    @property
+    def subject(self) -> str:
+        """Where the message is published."""
+        return subjects.messages_accepted(self.namespace, self.msg_type)
 
 
 @dataclass(frozen=True)
@@ -142,11 +148,6 @@ class Message:
         if isinstance(found, Heartbeat):
             raise Malformed("a heartbeat is no workflow message")
         return found
-
-    @property
-    def subject(self) -> str:
-        """Where it is published."""
-        return subjects.messages_accepted(self.fields.namespace, self.fields.msg_type)
 
     @property
     def headers(self) -> dict[str, str]:

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from sluice_core.bus import MESSAGES, Bus, PubAck
+from sluice_core.bus import DLQ, INBOUND, MESSAGES, Bus, PubAck
 from sluice_core.testing import NatsServer, eventually
 from sluice_core.testing.tokens import Tokens
 from sluice_stream.messages import Message
@@ -46,7 +46,7 @@ class Publisher:
         bus = Bus(self._url, name="publisher")
         await bus.open()
         await bus.wait_connected(10)
-        await bus.ensure([MESSAGES])
+        await bus.ensure([MESSAGES, INBOUND, DLQ])
         return bus
 
     @property
@@ -97,7 +97,7 @@ class Publisher:
         data = json.dumps(body, ensure_ascii=False).encode()
         message = Message(uuid4(), "/topic/epictopic", datetime.now(UTC), data, replayed)
         return await self._bus.publish_stored(
-            message.subject, data, msg_id=str(message.id), headers=message.headers, timeout=30
+            message.fields.subject, data, msg_id=str(message.id), headers=message.headers, timeout=30
         )
 
     def close(self) -> None:

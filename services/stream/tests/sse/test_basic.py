@@ -40,7 +40,7 @@ def row(url: str, client_id: str) -> dict[str, Any]:
 def test_a_message_reaches_a_client_in_the_bytes_of_the_contract(
     url: str, publish: Publisher, follow: Follow, tokens: Tokens
 ) -> None:
-    """Scenario 19 of swf-monitor.md, but for its row in workflow-messages."""
+    """Scenario 19 of swf-monitor.md."""
     eventually(lambda: get(url, STATUS, tokens.header("stream:read")).json()["connected_clients"] == 0)
     client = follow(url)
     assert client.headers["content-type"] == "text/event-stream"
@@ -73,6 +73,11 @@ def test_a_message_reaches_a_client_in_the_bytes_of_the_contract(
     )
 
     eventually(lambda: row(url, client_id)["messages_sent"] == 1)
+    eventually(lambda: len(get(url, "/api/workflow-messages/").json()) == 1)
+    (recorded,) = get(url, "/api/workflow-messages/").json()
+    assert recorded["is_successful"] is True
+    assert recorded["message_type"] == "stf_gen"
+
     before = row(url, client_id)
     assert before["is_active"]
     assert before["delivery_type"] == "sse"

@@ -91,7 +91,6 @@ SERVICES: Mapping[str, Grant] = {
             "messages.accepted.*.*",
             "outbound.*",
             "agents.in.heartbeat.>",
-            "messages.in.>",
             "logs.in.>",
             "logs.accepted",
         ),

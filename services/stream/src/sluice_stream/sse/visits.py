@@ -12,7 +12,7 @@ import structlog
 
 from sluice_core.database import Database, DatabaseAway
 from sluice_core.http.sse import Reader
-from sluice_stream.sse.store import Counts, VisitStore
+from sluice_stream.store.visits import Counts, VisitStore
 
 __all__ = ["Visit", "Visits"]
 

@@ -1,6 +1,6 @@
 """The event stream of one process: what it holds, and its tasks."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -8,10 +8,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from sluice_core.http.sse import Readers
-from sluice_core.rest import Endpoint
 from sluice_core.service import Service
 from sluice_stream.settings import Settings
-from sluice_stream.sse.door import SseDoor
 from sluice_stream.sse.feed import Feed
 from sluice_stream.sse.hub import Hub
 from sluice_stream.sse.visits import Visits
@@ -24,40 +22,29 @@ class Sse:
 
     Attributes
     ----------
-    endpoints
-        For the service's door.
+    hub, feed, readers, visits
+        Who hands messages out, where they come from, who gets them, and their rows.
     """
 
     def __init__(self, service: Service, settings: Settings) -> None:
         self._service = service
-        self._hub = Hub()
-        self._feed = Feed(service.bus, self._hub, replay=settings.sse_replay)
-        self._readers = Readers(heartbeat=settings.sse_heartbeat, beat=self._feed.beat, most=settings.sse_clients)
-        self._visits = Visits(service.database, every=settings.sse_counters_every, retention=settings.sse_retention)
-        door = SseDoor(
-            self._hub,
-            self._feed,
-            self._readers,
-            self._visits,
-            service.auth,
-            queue=settings.sse_queue,
-            origin=settings.sse_allow_origin,
-            trusted=settings.shared.trusted_proxies,
-        )
-        self.endpoints: Sequence[Endpoint] = door.endpoints()
-        service.metrics.registry.register(_SseMetrics(self._feed, self._readers))
+        self.hub = Hub()
+        self.feed = Feed(service.bus, self.hub, replay=settings.sse_replay)
+        self.readers = Readers(heartbeat=settings.sse_heartbeat, beat=self.feed.beat, most=settings.sse_clients)
+        self.visits = Visits(service.database, every=settings.sse_counters_every, retention=settings.sse_retention)
+        service.metrics.registry.register(_SseMetrics(self.feed, self.readers))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run its tasks; for the service's ``wire``."""
         tasks = self._service.supervisor
-        tasks.spawn("messages", self._feed.run)
-        tasks.spawn("readers", partial(self._readers.run, self._service.draining))
-        tasks.spawn("subscribers", self._visits.run)
+        tasks.spawn("messages", self.feed.run)
+        tasks.spawn("readers", partial(self.readers.run, self._service.draining))
+        tasks.spawn("subscribers", self.visits.run)
         try:
             yield
         finally:
-            await self._visits.close()
+            await self.visits.close()
 
 
 class _SseMetrics(Collector):

@@ -12,16 +12,16 @@ from starlette.types import Receive, Scope, Send
 from sluice_core.auth import Authenticator, Identity, Refused
 from sluice_core.auth import Scope as Right
 from sluice_core.http import client_address
-from sluice_core.http.source import Networks
-from sluice_core.http.sse import MEDIA_TYPE, Reader, Readers, encode_event
+from sluice_core.http.sse import MEDIA_TYPE, Reader, encode_event
 from sluice_core.rest import Boolean, Endpoint, FieldError, Invalid, Reply, Request
-from sluice_stream.sse.feed import Feed
+from sluice_stream.settings import Settings
 from sluice_stream.sse.filters import Filters
-from sluice_stream.sse.hub import Follower, Hub
+from sluice_stream.sse.hub import Follower
 from sluice_stream.sse.position import Position
-from sluice_stream.sse.visits import Visit, Visits
+from sluice_stream.sse.visits import Visit
+from sluice_stream.sse.wiring import Sse
 
-__all__ = ["SseDoor"]
+__all__ = ["endpoints"]
 
 PATH = "/api/messages/stream/"
 LONGEST_LOCATION = 255
@@ -54,77 +54,64 @@ class _Start(NamedTuple):
     after: Position | None
 
 
-class SseDoor:
-    """Answers requests for the stream and for its status.
+def endpoints(sse: Sse, authenticator: Authenticator, settings: Settings) -> Sequence[Endpoint]:
+    """Return the stream and its status.
 
     Parameters
     ----------
-    queue
-        Events that wait for a slow reader.
-    origin
-        ``Access-Control-Allow-Origin``; empty: none.
-    trusted
-        Proxies whose word for a client's address is taken.
+    sse
+        What they show.
+    authenticator
+        Is asked again while a stream is open.
+    settings
+        Length of a queue, who may embed the stream, and whose word for a client's address is taken.
     """
+    door = _Door(sse, authenticator, settings)
+    return (
+        Endpoint(
+            PATH,
+            {"GET": door.stream},
+            auth="stream",
+            scope=Right.STREAM_READ,
+            openapi={"get": _STREAM_OPERATION},
+        ),
+        Endpoint(
+            f"{PATH}status/",
+            {"GET": door.status},
+            auth="session",
+            scope=Right.STREAM_READ,
+            openapi={"get": _STATUS_OPERATION},
+        ),
+    )
 
-    def __init__(
-        self,
-        hub: Hub,
-        feed: Feed,
-        readers: Readers,
-        visits: Visits,
-        authenticator: Authenticator,
-        *,
-        queue: int,
-        origin: str,
-        trusted: Networks,
-    ) -> None:
-        self._hub = hub
-        self._feed = feed
-        self._readers = readers
-        self._visits = visits
+
+class _Door:
+    def __init__(self, sse: Sse, authenticator: Authenticator, settings: Settings) -> None:
+        self._sse = sse
         self._authenticator = authenticator
-        self._queue = queue
-        self._trusted = trusted
+        self._queue = settings.sse_queue
+        self._trusted = settings.shared.trusted_proxies
+        origin = settings.sse_allow_origin
         self._headers = {
             "Cache-Control": "no-cache",
             "X-Accel-Buffering": "no",
             **({"Access-Control-Allow-Origin": origin} if origin else {}),
         }
 
-    def endpoints(self) -> Sequence[Endpoint]:
-        """Return what the door of the service serves."""
-        return (
-            Endpoint(
-                PATH,
-                {"GET": self._stream},
-                auth="stream",
-                scope=Right.STREAM_READ,
-                openapi={"get": _STREAM_OPERATION},
-            ),
-            Endpoint(
-                f"{PATH}status/",
-                {"GET": self._status},
-                auth="session",
-                scope=Right.STREAM_READ,
-                openapi={"get": _STATUS_OPERATION},
-            ),
-        )
-
-    async def _status(self, request: Request) -> Reply:
-        found = await self._visits.status()
+    async def status(self, request: Request) -> Reply:
+        found = await self._sse.visits.status()
         clients = {str(client_id): filters for client_id, filters in found}
         return Reply(200, {"connected_clients": len(clients), "client_ids": list(clients), "client_filters": clients})
 
-    async def _stream(self, request: Request) -> Reply:
+    async def stream(self, request: Request) -> Reply:
         filters = Filters.of(request.query)
         start = _start(request)
         extras = _extras(request.query)
         if request.method == "HEAD":
             return Reply(200, headers=self._headers, media_type=MEDIA_TYPE)
-        if not self._hub.ready.is_set():
+        if not self._sse.hub.ready.is_set():
             return Reply(503, {"detail": "Messages cannot be followed at the moment."}, RETRY)
-        if not self._readers.has_room:
+        if not self._sse.readers.has_room:
             return Reply(503, {"detail": "No more clients can be served at the moment."}, RETRY)
         reader = Reader(
             length=self._queue,
@@ -140,17 +127,17 @@ class SseDoor:
         self, follower: Follower, visit: Visit, start: _Start, scope: Scope, receive: Receive, send: Send
     ) -> None:
         async def begin() -> None:
-            await self._visits.enter(visit)
-            here = self._hub.position
+            await self._sse.visits.enter(visit)
+            here = self._sse.hub.position
             client = json.dumps({"client_id": str(visit.client_id), "status": "connected"})
             await follower.reader.write(encode_event("connected", client.encode(), str(start.after or here)))
-            await self._feed.bring(follower, start.after if start.resumes else here)
+            await self._sse.feed.bring(follower, start.after if start.resumes else here)
 
         try:
-            await self._readers.serve(follower.reader, scope, receive, send, begin)
+            await self._sse.readers.serve(follower.reader, scope, receive, send, begin)
         finally:
-            self._hub.leave(follower)
-            self._visits.leave(visit)
+            self._sse.hub.leave(follower)
+            self._sse.visits.leave(visit)
 
     def _from_where(self, request: Request) -> tuple[str | None, str]:
         """Return the address of a client, and where it is (contract 6.2)."""
