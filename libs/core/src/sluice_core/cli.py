@@ -5,10 +5,12 @@ Exit codes: 0 done; 1 the platform refused; 2 it could not be asked (usage, addr
 
 import json
 import os
+import random
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn, Self
 
 import typer
 
@@ -16,14 +18,29 @@ if TYPE_CHECKING:
     import httpx2
     from rich.console import Console
 
-__all__ = ["Api", "AsJson", "Failure", "Refusal", "console", "data_directory", "print_json", "print_table"]
+__all__ = ["Api", "AsJson", "Event", "Failure", "Refusal", "console", "data_directory", "print_json", "print_table"]
 
 UP_FILE = "up.json"
 TOKEN_FILE = "admin-token"  # noqa: S105 - a file's name
 TIMEOUT = 30.0
 
+# Seconds without a byte of an event stream, which has a heartbeat every 30, until it is asked for anew.
+SILENCE = 75.0
+FIRST_DELAY = 0.5
+LONGEST_DELAY = 10.0
+# What a platform that is just being started anew answers.
+AWAY = (502, 503, 504)
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 """The option ``--json``, which every command has."""
+
+
+class Event(NamedTuple):
+    """One event of an event stream."""
+
+    name: str
+    data: str
+    id: str
 
 
 class Failure(Exception):
@@ -153,6 +170,46 @@ class Api:
         """Delete what a path names."""
         return self.request("DELETE", path)
 
+    def follow(self, path: str, *, after: str | None = None, **query: Any) -> Iterator[Event]:
+        """Follow an event stream for ever, without heartbeats; it goes on where it was when the connection breaks.
+
+        Parameters
+        ----------
+        after
+            Id of the event after which to begin.
+
+        Raises
+        ------
+        Refusal
+            The platform will not show it.
+        Failure
+            There is no answer to the first request.
+        """
+        import httpx2
+
+        given = {key: value for key, value in query.items() if value is not None}
+        timeout = httpx2.Timeout(TIMEOUT, read=SILENCE)
+        delay, connected = FIRST_DELAY, False
+        while True:
+            headers = {"Accept": "text/event-stream", **({"Last-Event-ID": after} if after else {})}
+            try:
+                with self._http.stream("GET", self.url + path, params=given, headers=headers, timeout=timeout) as reply:
+                    if reply.status_code in AWAY and connected:
+                        raise httpx2.TransportError(f"{reply.status_code}")
+                    if not reply.is_success:
+                        reply.read()
+                        _refuse("GET", path, reply)
+                    delay, connected = FIRST_DELAY, True
+                    for event in _events(reply.iter_bytes()):
+                        after = event.id or after
+                        if event.name != "heartbeat":
+                            yield event
+            except httpx2.HTTPError as exc:
+                if not connected:
+                    raise Failure(f"{self.url} does not answer: {exc}") from exc
+            time.sleep(delay * random.uniform(0.5, 1))  # noqa: S311
+            delay = min(2 * delay, LONGEST_DELAY)
+
     def request(self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: Any = None) -> Any:
         """Make a request.
 
@@ -180,6 +237,20 @@ class Api:
             return reply.json() if reply.content else None
         except ValueError as exc:
             raise Failure(f"{self.url}{path} does not answer like Sluice: no JSON") from exc
+
+
+def _events(pieces: Iterable[bytes]) -> Iterator[Event]:
+    """Take an event stream apart."""
+    rest = b""
+    for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n\n")
+        for one in whole:
+            fields: dict[str, list[str]] = {}
+            for line in one.decode("utf-8", "replace").split("\n"):
+                name, _, value = line.partition(": ")
+                fields.setdefault(name, []).append(value)
+            if "data" in fields:
+                yield Event(fields.get("event", ["message"])[-1], "\n".join(fields["data"]), fields.get("id", [""])[-1])
 
 
 def local(directory: Path) -> dict[str, Any] | None:

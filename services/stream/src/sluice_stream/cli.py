@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from sluice_core.cli import Api, AsJson, Failure, Refusal, print_json, print_table
+from sluice_stream.tail import tail
 
 __all__ = ["dlq", "messages"]
 
@@ -89,6 +90,9 @@ def delete(letters: Annotated[list[str], typer.Argument(help="Ids of letters.")]
     """Drop dead letters."""
     with Api.find() as api:
         _each(letters, lambda letter: api.delete(_path(letter)), "dropped")
+
+
+messages.command()(tail)
 
 
 @messages.command()
