@@ -14,7 +14,7 @@ PATH = "/api/dlq/"
 PAGE = 1000
 
 dlq = typer.Typer(help="Dead letters: what could not be processed.", no_args_is_help=True)
-messages = typer.Typer(help="Messages between agents.", no_args_is_help=True)
+messages = typer.Typer(no_args_is_help=True)
 
 Stream = Annotated[str | None, typer.Option(help="Only of this stream.")]
 Reason = Annotated[str | None, typer.Option(help="Only with these words in the reason.")]
@@ -89,6 +89,11 @@ def delete(letters: Annotated[list[str], typer.Argument(help="Ids of letters.")]
     """Drop dead letters."""
     with Api.find() as api:
         _each(letters, lambda letter: api.delete(_path(letter)), "dropped")
+
+
+@messages.callback()
+def _messages() -> None:
+    """Messages between agents."""
 
 
 @messages.command()
