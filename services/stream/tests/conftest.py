@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from sluice_core.testing import StartNats
+from sluice_core.testing import StartNats, eventually
 from sluice_core.testing.activemq import PASSWORD, USER, Broker
 from sluice_core.testing.apps import AppMaker
 from sluice_core.testing.serving import serving
@@ -55,6 +55,8 @@ def run(make_app: AppMaker, nats: Nats, tokens: Tokens) -> Iterator[Run]:
                 }
             app = make_app(nats_url=nats.url(), **settings)
             lives = stack.enter_context(contextlib.ExitStack())
-            return Stream(lives.enter_context(serving(app)), tokens.header("admin"), lives.close)
+            stream = Stream(lives.enter_context(serving(app)), tokens.header("admin"), lives.close)
+            eventually(stream.ready)
+            return stream
 
         yield start

@@ -134,6 +134,10 @@ class Stream:
         self.http = requests.Session()
         self.http.headers.update(headers)
 
+    def ready(self) -> bool:
+        """Whether it can take requests."""
+        return self.http.get(f"{self._admin}/readyz", timeout=5).status_code == 200
+
     def bridge(self) -> str:
         """What readiness says of the bridge."""
         checks = self.http.get(f"{self._admin}/readyz", timeout=5).json()["checks"]

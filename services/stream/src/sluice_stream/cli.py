@@ -15,7 +15,7 @@ PATH = "/api/dlq/"
 PAGE = 1000
 
 dlq = typer.Typer(help="Dead letters: what could not be processed.", no_args_is_help=True)
-messages = typer.Typer(help="Messages between agents.", no_args_is_help=True)
+messages = typer.Typer(no_args_is_help=True)
 
 Stream = Annotated[str | None, typer.Option(help="Only of this stream.")]
 Reason = Annotated[str | None, typer.Option(help="Only with these words in the reason.")]

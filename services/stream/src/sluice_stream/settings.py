@@ -8,6 +8,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, StringCons
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from sluice_core.settings import Duration, ServiceSettings, service_config
+from sluice_stream.messages import canonical
 
 __all__ = ["Settings"]
 
@@ -18,7 +19,9 @@ def _as_before(name: str) -> AliasChoices:
 
 
 def _listed(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return [canonical(part.strip()) for part in value.split(",") if part.strip()]
 
 
 Destination = Annotated[str, StringConstraints(pattern=r"^/(topic|queue)/[^\s\x00-\x1f]+$", max_length=255)]

@@ -161,13 +161,12 @@ class Bridge:
             work = [_lost(lost), self._inward(broker), self._outward(broker), self._watch(broker)]
             tasks = [asyncio.create_task(each) for each in work]
             try:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 await self._end(broker, tasks)
-            failures = [task.exception() for task in tasks if not task.cancelled()]
-            raise next((each for each in failures if not isinstance(each, BrokerAway | None)), None) or BrokerAway(
-                broker.reason
-            )
+            for task in (*done, *tasks):  # what came first is the reason of the rest
+                if not task.cancelled():
+                    task.result()
         except BrokerAway as exc:
             # Once a fault, not once an attempt.
             if self.state.problem != str(exc):
@@ -183,7 +182,7 @@ class Bridge:
         await asyncio.wait(tasks, timeout=END)
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _inward(self, broker: Broker) -> None:
         while True:

@@ -163,7 +163,8 @@ class _Wire(Transport):  # type: ignore[misc]
 
     def receive(self) -> bytes | None:
         data: bytes | None = super().receive()
-        if not data and not self.blocking:
+        # None: nothing to read yet.
+        if data == b"" and not self.blocking:
             self.running = False
         return data
 

@@ -117,7 +117,9 @@ def router(letters: Letters) -> APIRouter:
     )
     async def replay_all(body: Chosen, _: Annotated[Identity, require(Scope.DLQ_ADMIN)]) -> Response:
         with _storable():
-            done = await letters.replay_all(**body.model_dump())
+            done = await letters.replay_all(
+                body.limit, stream=body.stream, reason=body.reason, older=body.older, younger=body.younger
+            )
         return json_response({"replayed": done.replayed, "refused": done.refused})
 
     @routes.post(
