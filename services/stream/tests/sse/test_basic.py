@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 import pytest
 import requests
+from starlette.testclient import TestClient
 
 from sluice_core.testing import NatsServer, eventually
 from sluice_core.testing.apps import AppMaker
@@ -197,6 +199,18 @@ def test_what_cannot_be_read_is_400_and_named(url: str, tokens: Tokens) -> None:
 def test_odd_filters_are_filters(url: str, follow: Follow) -> None:
     for query in ("?msg_types=%FF%FE", "?agents='%3B--", "?namespaces=%0d%0aevent:%20x", "?x=1&format=no"):
         follow(url, query)
+
+
+def test_no_query_and_no_id_makes_the_stream_fail(client: TestClient, tokens: Tokens) -> None:
+    """HEAD reads all that GET does, and ends."""
+    names = ("msg_types", "agents", "run_ids", "namespaces", "execution_ids", "after", "extras")
+    odd = "a,1-\0\x1f\x7f\x85\u2028\ufeff\U0001f600%&=;+ \"'<\\"
+    headers, chance = tokens.header("stream:read"), Random(1)
+    for _ in range(300):
+        query = {chance.choice(names): "".join(chance.choices(odd, k=chance.randrange(20))) for _ in range(3)}
+        last = "".join(chance.choices("".join(filter(str.isascii, odd[:4])), k=chance.randrange(20)))
+        reply = client.head(PATH, params=query, headers=headers | {"Last-Event-ID": last})
+        assert reply.status_code in (200, 400), (query, last)
 
 
 def test_a_message_type_cannot_break_the_framing_and_others_see_what_it_says(
