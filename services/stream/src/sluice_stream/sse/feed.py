@@ -189,9 +189,7 @@ class Feed:
 
     async def _write(self, follower: Follower, events: Sequence[Event]) -> None:
         wanted = [event.frame for event in events if follower.filters.match(event.values)]
-        if wanted:
-            await follower.reader.write(b"".join(wanted))
-            follower.reader.sent += len(wanted)
-            self.replayed += len(wanted)
+        self.replayed += len(wanted)
+        await follower.reader.replay(wanted)
         if events:
             follower.since = events[-1].sequence
