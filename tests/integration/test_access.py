@@ -298,6 +298,7 @@ def test_every_right_that_is_asked_for_has_a_name_and_a_description() -> None:
 # A row of each resource that has namespaces, in the namespace n1.
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "/api/systemagents/": {"instance_name": "daq-1", "agent_type": "data", "namespace": "n1"},
+    "/api/workflow-messages/": {"message_type": "x", "message_content": {}, "namespace": "n1"},
 }
 # What is no resource and writes into a namespace: to n1, where the row above is.
 WRITES: Mapping[tuple[str, str], Mapping[str, Any]] = {
@@ -310,6 +311,7 @@ WRITES: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "command": "heartbeat",
         "payload": {"name": "daq-1", "timestamp": "2026-05-05T10:00:00Z", "status": "OK"},
     },
+    ("POST", "/api/messages/"): {"message": {"msg_type": "x", "namespace": "n1"}},
 }
 
 
@@ -340,7 +342,8 @@ def test_who_may_write_elsewhere_writes_nothing_here(clients: Mapping[str, TestC
             assert (reply.status_code, reply.json()) == (403, {"detail": DENIED}), (method, path)
         assert client.get(detail, headers=elsewhere).json() == made.json()
     for (method, path), written in WRITES.items():
-        reply = clients["registry"].request(method, path, json=written, headers=elsewhere)
+        service = "stream" if path == "/api/messages/" else "registry"
+        reply = clients[service].request(method, path, json=written, headers=elsewhere)
         assert reply.status_code == 403, (method, path, reply.text)
     agent = clients["registry"].get("/api/systemagents/", headers=admin).json()[0]
     assert (agent["instance_name"], agent["namespace"]) == ("daq-1", "n1")
