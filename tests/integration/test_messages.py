@@ -11,7 +11,7 @@ import stomp  # type: ignore[import-untyped]
 
 from sluice_core.testing import eventually
 from sluice_core.testing.activemq import PASSWORD, USER, Broker
-from tests.integration.platforms import Client, Up
+from tests.integration.platforms import Client, Up, samples
 
 TOPIC = "/topic/epictopic"
 AGENTS = "/api/systemagents/"
@@ -24,7 +24,7 @@ def bridged(tmp_path_factory: pytest.TempPathFactory, broker: Broker) -> Iterato
     login = {"ACTIVEMQ_USER": USER, "ACTIVEMQ_PASSWORD": PASSWORD, "SLUICE_STREAM_ACTIVEMQ_CLIENT_ID": uuid4().hex}
     data = tmp_path_factory.mktemp("bridged") / "data"
     with Up(data, ACTIVEMQ_HOST=host, ACTIVEMQ_PORT=str(port), ACTIVEMQ_HEARTBEAT_TOPIC=TOPIC, **login) as up:
-        eventually(lambda: "[info     ] connected to the broker" in up.log, 30)
+        eventually(lambda: list(samples(up.admin, "sluice_bridge_connected").values()) == [1.0], 30)
         yield up
 
 
