@@ -212,3 +212,19 @@ def test_the_message_log_of_a_complete_run_gives_the_rows_of_the_contract(
     lifecycle = [row["message_type"] for row in rows if row["message_type"].endswith(("_run", "_imminent"))]
     assert lifecycle == ["run_imminent", "start_run", "pause_run", "resume_run", "end_run"]
     assert len(stream.rows(execution_id="stf_datataking-ada-0001")) == 9
+
+
+def test_a_body_larger_than_the_bus_takes_is_parked_as_far_as_it_goes(run: Run, broker: Broker, topic: str) -> None:
+    stream = run(broker, topic)
+    stream.listening()
+    huge = body(msg_type="x", note="y" * 9 * 2**20)
+    with agent(broker) as (connection, _):
+        connection.send(topic, huge)
+        connection.send(topic, body(msg_type="after"))
+        assert stream.recorded(1, 30)[0]["message_type"] == "after"
+    eventually(lambda: len(stream.letters()) == 1)
+    (letter,) = stream.letters()
+    assert (letter["size"], letter["stream"]) == (len(huge), "INBOUND")
+    assert "are more than" in letter["reason"]
+    again = stream.http.post(f"{stream.url}/api/dlq/{letter['id']}/replay/", timeout=30)
+    assert (again.status_code, again.json()["type"]) == (409, "urn:problem:not_replayable")
