@@ -19,7 +19,7 @@ from fastapi.routing import APIRoute
 from httpx2 import Response
 from pydantic import SecretStr
 from starlette.routing import WebSocketRoute
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from sluice_core.auth import ROLES, Scope
 from sluice_core.rest import Endpoint, Resource
@@ -43,8 +43,6 @@ CSRF = "CSRF Failed: CSRF token missing."
 OWN_CHECKS = {("DELETE", "/api/auth/tokens/{token_id}/"): Scope.TOKENS_ADMIN}
 # A page that people post to by a form of its own, which has a proof of its own.
 FORMS = {("POST", "/accounts/login/")}
-# WebSockets know no cookies; the tests of their service have a table of their own.
-SOCKETS = {"/ws/mcp/"}
 
 
 @dataclass(frozen=True)
@@ -128,12 +126,19 @@ def operations() -> Iterator[Operation]:
                 if isinstance(route, APIRoute):
                     yield from of_route(service, route)
                 else:
+                    # `sockets` has it; of any other kind nobody knows what it asks for.
                     assert isinstance(route, WebSocketRoute), route
-                    assert route.path in SOCKETS, route
+
+
+def sockets() -> Iterator[tuple[str, str]]:
+    for service in SERVICES:
+        for router in application(service).state.routers:
+            yield from ((service, route.path) for route in router.routes if isinstance(route, WebSocketRoute))
 
 
 # An endpoint takes its methods from a resource of the same path.
 OPERATIONS = list({(each.method, each.path): each for each in operations()}.values())
+assert {(each.method, each.path) for each in OPERATIONS} >= FORMS
 OPERATIONS = [each for each in OPERATIONS if (each.method, each.path) not in FORMS]
 
 
@@ -184,6 +189,7 @@ def callers(tokens: Tokens, revoked: Mapping[str, str]) -> list[Caller]:
         Caller("session", tokens.session("admin"), "session", admin),
         Caller("reader's session", tokens.session("reader"), "session", ROLES["reader"]),
         Caller("session, proof of nobody", {"Cookie": "sessionid=x", "X-CSRFToken": "x"}, "none"),
+        Caller("expired session", tokens.session("admin", seconds=-60), "none"),
         Caller("session, bad token", tokens.session("admin") | {"Authorization": "Token nonsense"}, "session", admin),
     ]
 
@@ -283,6 +289,33 @@ def test_a_caller_comes_in_or_is_refused_as_declared(
             assert reply.json() == {"detail": refusal.detail}
 
 
+@pytest.mark.parametrize(("service", "path"), list(sockets()))
+def test_a_websocket_takes_tokens_and_nothing_else(
+    clients: Mapping[str, TestClient], callers: list[Caller], service: str, path: str
+) -> None:
+    """A browser sends its cookie along for any page that opens one."""
+    client = clients[service]
+    for caller in callers:
+        client.cookies.clear()
+        if caller.credential == "token":
+            with client.websocket_connect(path, headers=dict(caller.headers)):
+                continue
+        with pytest.raises(WebSocketDenialResponse) as denied, client.websocket_connect(path, headers=caller.headers):
+            pass
+        text = INVALID if "Authorization" in caller.headers else NONE_GIVEN
+        assert (denied.value.status_code, denied.value.json()) == (403, {"detail": text}), caller.name
+
+
+def test_a_service_answers_nothing_that_it_does_not_declare() -> None:
+    for service in SERVICES:
+        app = application(service)
+        declared = {id(router) for router in app.state.routers}
+        for route in app.routes:
+            assert id(getattr(route, "original_router", None)) in declared, f"{service}: {route}"
+        # What stands before the routes could answer too; of these only the door does, and what is declared to it.
+        assert [each.cls.__name__ for each in app.user_middleware] == ["Envelope", "Door", "BodyLimit"], service  # type: ignore[attr-defined]
+
+
 def test_the_matrix_has_every_operation_of_the_openapi_documents() -> None:
     rows = {(each.method, re.sub(r":\w+\}", "}", each.path)) for each in OPERATIONS}
     for service in SERVICES:
@@ -302,6 +335,7 @@ def test_every_right_that_is_asked_for_has_a_name_and_a_description() -> None:
 # A row of each resource that has namespaces, in the namespace n1.
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "/api/systemagents/": {"instance_name": "daq-1", "agent_type": "data", "namespace": "n1"},
+    "/api/workflow-messages/": {"message_type": "x", "message_content": {}, "namespace": "n1"},
 }
 # What is no resource and writes into a namespace: to n1, where the row above is.
 WRITES: Mapping[tuple[str, str], Mapping[str, Any]] = {
@@ -314,6 +348,7 @@ WRITES: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "command": "heartbeat",
         "payload": {"name": "daq-1", "timestamp": "2026-05-05T10:00:00Z", "status": "OK"},
     },
+    ("POST", "/api/messages/"): {"message": {"msg_type": "x", "namespace": "n1"}},
 }
 
 
@@ -344,7 +379,8 @@ def test_who_may_write_elsewhere_writes_nothing_here(clients: Mapping[str, TestC
             assert (reply.status_code, reply.json()) == (403, {"detail": DENIED}), (method, path)
         assert client.get(detail, headers=elsewhere).json() == made.json()
     for (method, path), written in WRITES.items():
-        reply = clients["registry"].request(method, path, json=written, headers=elsewhere)
+        service = "stream" if path == "/api/messages/" else "registry"
+        reply = clients[service].request(method, path, json=written, headers=elsewhere)
         assert reply.status_code == 403, (method, path, reply.text)
     agent = clients["registry"].get("/api/systemagents/", headers=admin).json()[0]
     assert (agent["instance_name"], agent["namespace"]) == ("daq-1", "n1")

@@ -46,9 +46,16 @@ def up(
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain (PEM) instead of a self-signed one.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
     postgres: Annotated[
-        str | None, typer.Option(help="Admin URL of a PostgreSQL to use; databases and roles are created there.")
+        str | None,
+        typer.Option(
+            envvar="SLUICE_UP_POSTGRES",
+            help="Admin URL of a PostgreSQL to use; databases and roles are created there.",
+        ),
     ] = None,
-    nats: Annotated[str | None, typer.Option(help="URL of a NATS server to use, with user and password.")] = None,
+    nats: Annotated[
+        str | None,
+        typer.Option(envvar="SLUICE_UP_NATS", help="URL of a NATS server to use, with user and password."),
+    ] = None,
     only: Annotated[list[str] | None, typer.Option(metavar="SERVICE", help="Only this service; repeat it.")] = None,
     as_json: AsJson = False,
 ) -> None:

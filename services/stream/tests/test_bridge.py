@@ -1,6 +1,7 @@
 """The bridge and a real ActiveMQ (contract 7; swf-clients.md 7)."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -8,6 +9,7 @@ from sluice_core.testing import eventually
 from sluice_core.testing.activemq import Broker
 
 from .conftest import Run
+from .run_log import complete_run
 from .work import Nats, agent
 
 
@@ -176,3 +178,53 @@ def test_a_wrong_login_is_said_and_harms_nothing(run: Run, broker: Broker, topic
     assert said.startswith("no broker: ")
     assert "hunter2" not in said
     assert stream.rows() == []
+
+
+def test_the_message_log_of_a_complete_run_gives_the_rows_of_the_contract(
+    run: Run, nats: Nats, broker: Broker, topic: str
+) -> None:
+    """Contract 7.4, with the run of swf-clients.md 8.1; its scenario 3, as far as messages go."""
+    stream = run(broker, topic)
+    stream.listening()
+    said = list(complete_run())
+    began = datetime.now(UTC)
+    with agent(broker) as (connection, _):
+        for text in said:
+            connection.send(topic, text)
+        rows = stream.recorded(len(said))
+    assert len(rows) == nats.stored("MESSAGES") == len(said) == 9 + 4 * 8
+    for text, row in zip(said, rows, strict=True):
+        content = json.loads(text)
+        assert began <= datetime.fromisoformat(row["sent_at"]) <= datetime.now(UTC)
+        assert set(row["message_metadata"]) >= {"created_by", "process_pid", "processed_at", "django_instance"}
+        ours = {"message_id", "sent_at", "message_metadata"}
+        assert {name: row[name] for name in row if name not in ours} == {
+            **dict.fromkeys(row.keys() - ours),
+            "message_type": content["msg_type"],
+            "sender_agent": content["sender"],
+            "namespace": "torre1",
+            "execution_id": content.get("execution_id"),
+            "run_id": "100010",
+            "message_content": content,
+            "is_successful": True,
+            "queue_name": topic.removeprefix("/topic/"),
+        }
+    lifecycle = [row["message_type"] for row in rows if row["message_type"].endswith(("_run", "_imminent"))]
+    assert lifecycle == ["run_imminent", "start_run", "pause_run", "resume_run", "end_run"]
+    assert len(stream.rows(execution_id="stf_datataking-ada-0001")) == 9
+
+
+def test_a_body_larger_than_the_bus_takes_is_parked_as_far_as_it_goes(run: Run, broker: Broker, topic: str) -> None:
+    stream = run(broker, topic)
+    stream.listening()
+    huge = body(msg_type="x", note="y" * 9 * 2**20)
+    with agent(broker) as (connection, _):
+        connection.send(topic, huge)
+        connection.send(topic, body(msg_type="after"))
+        assert stream.recorded(1, 30)[0]["message_type"] == "after"
+    eventually(lambda: len(stream.letters()) == 1)
+    (letter,) = stream.letters()
+    assert (letter["size"], letter["stream"]) == (len(huge), "INBOUND")
+    assert "are more than" in letter["reason"]
+    again = stream.http.post(f"{stream.url}/api/dlq/{letter['id']}/replay/", timeout=30)
+    assert (again.status_code, again.json()["type"]) == (409, "urn:problem:not_replayable")

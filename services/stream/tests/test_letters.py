@@ -84,7 +84,7 @@ def test_the_list_is_narrowed_by_stream_reason_and_age_and_comes_in_pages(run: R
     assert (whole["encoding"], whole["data"]) == ("base64", "/w==")
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "older=soon", "younger=-1h", "after=x"])
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "older=soon", "younger=-1h", "older=36501d", "after=x"])
 def test_a_parameter_that_cannot_be_read_is_400(client: TestClient, tokens: Tokens, query: str) -> None:
     reply = client.get(f"{URL}?{query}", headers=tokens.header("dlq:read"))
     assert reply.status_code == 400

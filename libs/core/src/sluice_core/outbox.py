@@ -3,13 +3,15 @@
 import asyncio
 import itertools
 import time
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
+from functools import lru_cache
 from typing import Any, NamedTuple
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 import structlog
@@ -19,6 +21,7 @@ from sqlalchemy import (
     Connection,
     DateTime,
     Identity,
+    Insert,
     LargeBinary,
     MetaData,
     Table,
@@ -32,12 +35,13 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from sluice_core import dlq
-from sluice_core.bus import Backoff, Bus, BusAway, BusError, StreamRefused
+from sluice_core.bus import Backoff, Bus, BusAway, BusError, Stored, StreamRefused
 from sluice_core.database import Database, DatabaseAway
 
-__all__ = ["SCHEMA", "Event", "Relay", "add", "add_many", "outbox_table"]
+__all__ = ["SCHEMA", "Event", "Relay", "add", "add_event", "add_many", "outbox_table"]
 
 log = structlog.get_logger(__name__)
 
@@ -49,10 +53,15 @@ BATCH = 500
 BATCH_BYTES = 16 * 1024 * 1024
 # Seconds until rows of another replica, or of a process that died, are found; also between two tries of what failed.
 LOOK = 1.0
-# Transactions that commit within so many seconds share a round.
+# Transactions that commit within so many seconds share a round; and while they keep coming, rounds begin so far apart.
 GATHER = 0.005
+PACE = 0.05
+# Events on their way at once, so that whoever stops us does not wait for a whole batch.
+TOGETHER = 128
 # Seconds until it is looked again whether another replica has finished its round.
 BUSY = 0.05
+# Keys that are stuck at once, beyond which nothing more is tried until `LOOK` is over.
+MANY_STUCK = 5000
 # Counting goes no further; beyond it the age says more.
 MANY = 100_000
 
@@ -137,7 +146,7 @@ def add_many(connection: Connection, table: Table, events: Iterable[Event]) -> N
         In their order.
     """
     at = datetime.now(UTC)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for event in events:
         event_id = uuid4()
         body = {"id": str(event_id), "type": event.event_type, "v": event.version, "at": at, "data": event.data}
@@ -151,7 +160,30 @@ def add_many(connection: Connection, table: Table, events: Iterable[Event]) -> N
             }
         )
     if rows:
-        connection.execute(insert(table), rows)
+        connection.execute(_insert(table), rows)
+
+
+@lru_cache(16)
+def _insert(table: Table) -> Insert:
+    return insert(table)
+
+
+def add_event(
+    connection: Connection, table: Table, *, event_id: UUID, subject: str, schema: str, body: bytes, key: str
+) -> None:
+    """Add an event to the transaction that has its form already.
+
+    Parameters
+    ----------
+    event_id
+        Also in the body: consumers know a repetition by it.
+    schema, body
+        Its type and version as `SCHEMA` has them, and itself.
+    connection, table, subject, key
+        As in `add`.
+    """
+    row = {"event_id": event_id, "subject": subject, "key": key, "schema": schema, "body": body}
+    connection.execute(insert(table), row)
 
 
 class Relay:
@@ -179,6 +211,8 @@ class Relay:
         self._bus = bus
         self._added = asyncio.Event()
         self._stopping = False
+        # Keys whose first event could not go; what lies behind a batch of them may belong to a stream that takes it.
+        self._stuck: set[str] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._measured = -LOOK
         self._oldest: float | None = None
@@ -188,7 +222,8 @@ class Relay:
         self._lock = select(func.pg_try_advisory_xact_lock(func.hashtext(f"outbox {table.name}")))
         size = func.octet_length(table.c.body)
         before = (func.sum(size).over(order_by=table.c.id) - size).label("before")
-        batch = select(*columns, before).order_by(table.c.id).limit(BATCH).subquery()
+        free = table.c.key != func.all(bindparam("stuck", type_=ARRAY(Text)))
+        batch = select(*columns, before).where(free).order_by(table.c.id).limit(BATCH).subquery()
         rows = [batch.c[column.name] for column in columns]
         self._next = select(*rows).where(batch.c.before < BATCH_BYTES).order_by(batch.c.id)
         self._done = delete(table).where(table.c.id == func.any(bindparam("ids")))
@@ -218,6 +253,7 @@ class Relay:
         delays = Backoff()
         while True:
             self._added.clear()
+            began = time.monotonic()
             try:
                 await self._measure()
                 if not self._bus.connected:
@@ -234,7 +270,7 @@ class Relay:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK):
                         await self._added.wait()
-                    await asyncio.sleep(GATHER)
+                    await asyncio.sleep(max(GATHER, began + PACE - time.monotonic()))
             elif outcome is _Outcome.STUCK:
                 await asyncio.sleep(LOOK)
             elif outcome is _Outcome.BUSY:
@@ -268,7 +304,7 @@ class Relay:
         """Publish one batch, and delete what the streams have; waits in a worker thread for the event loop."""
         if not connection.execute(self._lock).scalar_one():
             return _Outcome.BUSY
-        rows = [_Row(*row) for row in connection.execute(self._next)]
+        rows = [_Row(*row) for row in connection.execute(self._next, {"stuck": list(self._stuck)})]
         done: list[int] = []
         if rows:
             assert self._loop is not None
@@ -277,48 +313,64 @@ class Relay:
                 publishing.result()
         if done:
             connection.execute(self._done, {"ids": done})
-        if len(done) < len(rows):
+        published = set(done)
+        self._stuck.update(row.key for row in rows if row.id not in published)
+        full = len(rows) == BATCH or sum(len(row.body) for row in rows) >= BATCH_BYTES
+        if full and len(self._stuck) < MANY_STUCK and not self._stopping:
+            return _Outcome.MORE
+        if self._stuck:
+            self._stuck.clear()
             return _Outcome.STUCK
-        if len(rows) == BATCH or sum(len(row.body) for row in rows) >= BATCH_BYTES:
+        if full:
             return _Outcome.MORE
         self.waiting, self._oldest = 0, None
         return _Outcome.EMPTY
 
     async def _publish(self, rows: Sequence[_Row], done: list[int]) -> None:
         """Publish events; put the ids of those that need us no more into ``done``."""
-        ordered = sorted(rows, key=lambda row: (row.key, row.id))
-        groups = itertools.groupby(ordered, lambda row: row.key)
-        problems = await asyncio.gather(*(self._publish_key(list(group), done) for _, group in groups))
-        self._tell(next(filter(None, problems), ""))
-
-    async def _publish_key(self, rows: Iterable[_Row], done: list[int]) -> str:
-        """Publish the events of one key; say what went wrong with the first that could not go."""
+        queues: dict[str, deque[_Row]] = defaultdict(deque)
         for row in rows:
-            if self._stopping:
-                break
-            try:
-                await self._send(row)
-            except BusError as exc:
-                return str(exc)
-            done.append(row.id)
-        return ""
+            queues[row.key].append(row)
+        problem = ""
+        while queues and not self._stopping:
+            # The first of each key; the next one goes when the stream has it.
+            heads = [queue[0] for queue in itertools.islice(queues.values(), TOGETHER)]
+            outcomes = await self._bus.publish_all([_stored(row) for row in heads])
+            for row, outcome in zip(heads, outcomes, strict=True):
+                if isinstance(outcome, BusError) and (reason := await self._refused(row, outcome)):
+                    problem = problem or reason
+                    del queues[row.key]
+                    continue
+                done.append(row.id)
+                queues[row.key].popleft()
+                if not queues[row.key]:
+                    del queues[row.key]
+        self._tell(problem)
 
-    async def _send(self, row: _Row) -> None:
-        event_id, headers = str(row.event_id), {SCHEMA: row.schema}
+    async def _refused(self, row: _Row, error: BusError) -> str:
+        """Say why an event has to wait; empty when it need not, since it is parked."""
+        if not isinstance(error, StreamRefused) or not error.permanent:
+            return str(error)
+        # It would hold up the events of its key for ever. The fact itself stands in PostgreSQL.
+        log.error("event cannot be published", subject=row.subject, reason=str(error))
+        event = _stored(row)
         try:
-            await self._bus.publish_stored(row.subject, row.body, msg_id=event_id, headers=headers)
-        except StreamRefused as exc:
-            if not exc.permanent:
-                raise
-            # It would hold up the events of its key for ever. The fact itself stands in PostgreSQL.
-            log.error("event cannot be published", subject=row.subject, reason=str(exc))
-            await dlq.bury(self._bus, row.subject, row.body, msg_id=event_id, headers=headers, reason=str(exc))
+            await dlq.bury(
+                self._bus, row.subject, row.body, msg_id=event.msg_id, headers=event.headers, reason=str(error)
+            )
+        except BusError as exc:
+            return str(exc)
+        return ""
 
     def _tell(self, problem: str) -> None:
         """Log once a fault, not once an attempt."""
         if problem and problem != self._problem:
             log.warning("events wait", reason=problem, waiting=self.waiting)
         self._problem = problem
+
+
+def _stored(row: _Row) -> Stored:
+    return Stored(row.subject, row.body, str(row.event_id), {SCHEMA: row.schema})
 
 
 class _Outcome(Enum):

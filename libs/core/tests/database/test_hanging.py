@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from sluice_core.database import Database, DatabaseAway
 from sluice_core.testing import eventually_async
@@ -64,4 +64,23 @@ async def test_a_statement_that_takes_long_is_no_hanging_postgresql(postgres: Po
     found = await database.run(database.read, lambda connection: connection.execute(slow).scalar_one())
     assert found == "done"
     watching.cancel()
+    database.close()
+
+
+def test_a_server_that_became_a_standby_is_away_and_asked_on_a_new_connection(postgres: Postgres) -> None:
+    database = Database(postgres.admin_url, pool_size=1)
+
+    def session() -> int:
+        found: int = database.read(lambda c: c.execute(text("SELECT pg_backend_pid()")).scalar_one())
+        return found
+
+    before = session()
+
+    def write(connection: Connection) -> None:
+        connection.execute(text("SET TRANSACTION READ ONLY"))  # as each one of a standby is
+        connection.execute(text("CREATE TABLE thing (n int)"))
+
+    with pytest.raises(DatabaseAway):
+        database.transact(write)
+    assert session() != before
     database.close()

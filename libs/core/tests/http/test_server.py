@@ -317,6 +317,28 @@ async def test_a_connection_without_a_whole_request_head_ends_and_others_do_not(
     await task
 
 
+async def test_a_connection_whose_body_pauses_ends_and_a_body_in_pieces_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sluice_core.http.server.BODY_TIME", 1.5)
+    running = Running(application())
+    task = asyncio.create_task(running.run())
+    await asyncio.wait_for(running.ready.wait(), 5)
+    half, slow = [await asyncio.open_connection("127.0.0.1", running.public.port) for _ in range(2)]
+    for _, writer in (half, slow):
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n")
+    for _ in range(20):
+        slow[1].write(b"a")
+        await asyncio.sleep(0.1)
+    assert (await asyncio.wait_for(slow[0].readline(), 5)).startswith(b"HTTP/1.1 ")
+    with contextlib.suppress(ConnectionError):
+        await asyncio.wait_for(half[0].read(), 5)
+    for _, writer in (half, slow):
+        writer.close()
+    running.stop.set()
+    await task
+
+
 async def test_a_request_head_without_end_is_refused_and_a_long_one_is_not() -> None:
     running = Running(application())
     task = asyncio.create_task(running.run())

@@ -48,8 +48,8 @@ OpenBus = Callable[..., Awaitable[Bus]]
 async def open_bus(nats_server: NatsServer) -> AsyncIterator[OpenBus]:
     async with contextlib.AsyncExitStack() as stack:
 
-        async def make(stream: Stream = THINGS) -> Bus:
-            bus = Bus(nats_server.url(), name="test", keeps=[stream, DLQ])
+        async def make(stream: Stream = THINGS, *more: Stream) -> Bus:
+            bus = Bus(nats_server.url(), name="test", keeps=[stream, DLQ, *more])
             await bus.open()
             stack.push_async_callback(bus.close)
             await bus.wait_connected(10)
@@ -271,6 +271,23 @@ async def test_a_full_stream_holds_back_what_follows_in_its_key_even_if_that_wou
         await (await bus.session()).api("STREAM.PURGE.THINGS")
         await eventually_async(lambda: empty(database))
     assert by_key(await stored(bus)) == {"a": [10, 11, 12]}
+
+
+async def test_a_full_stream_holds_back_no_event_of_another_one(
+    database: Database, open_bus: OpenBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "BATCH", 3)
+    other = replace(THINGS, name="OTHERS", subjects=("others.>",))
+    bus = await open_bus(replace(THINGS, max_bytes=5_000), other)
+    database.transact(write(*((f"k{n}", n) for n in range(10)), data="x" * 6000))
+    event = Event("others.a", "other.changed", {"n": 1}, "other")
+    database.transact(lambda connection: outbox.add_many(connection, OUTBOX, [event]))
+    async with relaying(database, bus) as relay:
+        await eventually_async(lambda: bus.refused and count(database) == 10)
+        assert len(await stored(bus, "OTHERS")) == 1
+        assert relay.lag_seconds() > 0
+        await (await bus.session()).api("STREAM.UPDATE.THINGS", replace(THINGS, max_bytes=500_000).config())
+        await eventually_async(lambda: empty(database))
 
 
 async def test_an_event_that_no_stream_can_take_is_parked_and_blocks_no_other(

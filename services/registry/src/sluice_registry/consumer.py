@@ -1,7 +1,6 @@
 """Heartbeats of agents without HTTP or from a broker (contract 7.3; decision 9), and audit records of all services."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import tzinfo
 from typing import Any
 
@@ -10,7 +9,7 @@ import msgspec
 from sluice_core import audit, subjects
 from sluice_core.bus import Message, Poison, Rejected
 from sluice_core.rest import Invalid
-from sluice_registry.service.audit import Audit
+from sluice_registry.service.audit import Audit, row
 from sluice_registry.service.heartbeats import Beat, Heartbeats, read_beat
 
 __all__ = ["AuditConsumer", "HeartbeatConsumer", "decode"]
@@ -48,7 +47,7 @@ def decode(subject: str, body: bytes, zone: tzinfo) -> Beat:
         beat = read_beat({**said, **named, "instance_name": whose.name}, zone)
     except Invalid as exc:
         raise Poison(f"heartbeat of {whose.name}: {exc.errors}") from None
-    return replace(beat, new=NEW_FROM_BROKER) if of_broker else beat
+    return msgspec.structs.replace(beat, new=NEW_FROM_BROKER) if of_broker else beat
 
 
 def _of_broker(data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -83,6 +82,9 @@ class HeartbeatConsumer:
         return rejected
 
 
+_EVENTS = msgspec.json.Decoder(list[audit.Event])
+
+
 class AuditConsumer:
     """Door from the stream of audit records; a batch is one transaction."""
 
@@ -95,23 +97,21 @@ class AuditConsumer:
         Returns
         -------
         list
-            What is no audit record.
+            What holds no audit records.
         """
         rows: list[dict[str, Any]] = []
         rejected: list[Rejected] = []
         for message in batch:
             try:
-                rows.append(_row(message))
+                rows += _rows(message)
             except (ValueError, RecursionError):
                 # Without the decoder's words, which may quote what was sent.
-                rejected.append((message, "no audit record"))
+                rejected.append((message, "no audit records"))
         await self._records.record(rows)
         return rejected
 
 
-def _row(message: Message) -> dict[str, Any]:
-    event = msgspec.json.decode(message.data, type=audit.Event)
+def _rows(message: Message) -> list[dict[str, Any]]:
     # NATS lets nobody else publish on a service's subject; what a record said of itself would prove nothing.
-    service = subjects.from_token(message.subject.removeprefix("audit."))
-    columns = msgspec.structs.asdict(event.data)
-    return {"id": event.id, "at": event.at, "service": service, "username": columns.pop("user"), **columns}
+    service = subjects.from_token(message.subject.removeprefix("audit.")) or ""
+    return [row(event, service) for event in _EVENTS.decode(message.data)]

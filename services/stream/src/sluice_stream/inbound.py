@@ -37,6 +37,7 @@ class Inbound:
             Not all of them are known to be stored.
         """
         rejected: list[Rejected] = []
+        messages: list[Message] = []
         for delivery in batch:
             try:
                 destination = canonical(subjects.messages_in(delivery.subject))
@@ -45,5 +46,8 @@ class Inbound:
                 continue
             # Not by the id that the program gave: others may give the same. A stream made anew counts from 1 again.
             known = message_id("program", str(delivery.sequence), delivery.at.isoformat())
-            await self._intake.take(Message(known, destination, delivery.at, delivery.data))
+            messages.append(Message(known, destination, delivery.at, delivery.data))
+        for failure in await self._intake.take_all(messages):
+            if failure is not None:
+                raise failure
         return rejected

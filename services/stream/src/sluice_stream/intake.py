@@ -1,9 +1,10 @@
 """What comes in, from wherever: each body goes where it belongs, and is stored there before its sender is told."""
 
+from collections.abc import Sequence
 from uuid import UUID, uuid5
 
 from sluice_core import dlq, subjects
-from sluice_core.bus import INBOUND, Bus, StreamRefused
+from sluice_core.bus import INBOUND, Bus, BusError, Stored, StreamRefused
 from sluice_core.subjects import HeartbeatIn
 from sluice_stream.messages import Heartbeat, Malformed, Message, classify
 
@@ -46,26 +47,51 @@ class Intake:
         BusAway, StreamRefused
             It is not known to be stored; the same may be given again.
         """
-        try:
-            found = classify(message.body)
-        except Malformed as exc:
-            await self._park(message, str(exc))
-            return
-        if isinstance(found, Heartbeat):
-            kind, subject, headers = "heartbeat", HeartbeatIn(found.namespace, found.name).subject, {}
-        else:
-            kind, subject, headers = "message", found.subject, message.headers
-        try:
-            ack = await self._bus.publish_stored(subject, message.body, msg_id=str(message.id), headers=headers)
-        except StreamRefused as exc:
-            if not exc.permanent:
-                raise
-            await self._park(message, str(exc))
-        else:
-            self.counts["duplicate" if ack.duplicate else kind] += 1
+        (failure,) = await self.take_all([message])
+        if failure is not None:
+            raise failure
+
+    async def take_all(self, messages: Sequence[Message]) -> list[BusError | None]:
+        """Put many bodies where they belong, those of one subject in their order.
+
+        Returns
+        -------
+        list
+            For each what `take` would raise, or None when it is stored.
+        """
+        failures: list[BusError | None] = [None] * len(messages)
+        good: list[tuple[int, str, Stored]] = []
+        parked: list[tuple[int, str]] = []
+        for at, message in enumerate(messages):
+            try:
+                good.append((at, *_stored(message)))
+            except Malformed as exc:
+                parked.append((at, str(exc)))
+        results = await self._bus.publish_all([stored for _, _, stored in good])
+        for (at, kind, _), result in zip(good, results, strict=True):
+            if isinstance(result, StreamRefused) and result.permanent:
+                parked.append((at, str(result)))
+            elif isinstance(result, BusError):
+                failures[at] = result
+            else:
+                self.counts["duplicate" if result.duplicate else kind] += 1
+        for at, reason in parked:
+            try:
+                await self._park(messages[at], reason)
+            except BusError as exc:
+                failures[at] = exc
+        return failures
 
     async def _park(self, message: Message, reason: str) -> None:
         # As if it had come by NATS: sent again, it comes in anew and keeps its id.
         subject, headers = subjects.inbound(message.destination), {**message.headers, dlq.STREAM: INBOUND.name}
         await dlq.bury(self._bus, subject, message.body, msg_id=str(message.id), headers=headers, reason=reason)
         self.counts["parked"] += 1
+
+
+def _stored(message: Message) -> tuple[str, Stored]:
+    """Return what a message is, and how it goes into its stream."""
+    found = classify(message.body)
+    if isinstance(found, Heartbeat):
+        return "heartbeat", Stored(HeartbeatIn(found.namespace, found.name).subject, message.body, str(message.id))
+    return "message", Stored(found.subject, message.body, str(message.id), message.headers)

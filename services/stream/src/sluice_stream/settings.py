@@ -89,10 +89,14 @@ class Settings(ServiceSettings):
     message_retention: Duration = Field(
         timedelta(days=90),
         ge=timedelta(0),
+        le=timedelta(days=36500),
         description="Age at which recorded messages are deleted; 0 keeps them for ever.",
     )
     dead_letter_retention: Duration = Field(
-        timedelta(days=30), ge=timedelta(0), description="Age at which dead letters are deleted; 0 keeps them for ever."
+        timedelta(days=30),
+        ge=timedelta(0),
+        le=timedelta(days=36500),
+        description="Age at which dead letters are deleted; 0 keeps them for ever.",
     )
     dead_letters: int = Field(100_000, ge=1, description="Most dead letters that are kept, the newest ones.")
     sse_queue: int = Field(

@@ -1,7 +1,7 @@
 """NATS and JetStream behind one thin module; only here is nats-py imported."""
 
 from .backoff import Backoff
-from .client import Bus, ConsumerState, PubAck
+from .client import Bus, ConsumerState, PubAck, Stored
 from .consumer import Handle, Poison, Rejected, consume
 from .errors import BusAway, BusError, StreamDiffers, StreamRefused
 from .follow import Following, StreamState, following, stream_state
@@ -51,6 +51,7 @@ __all__ = [
     "Poison",
     "PubAck",
     "Rejected",
+    "Stored",
     "Stream",
     "StreamDiffers",
     "StreamRefused",

@@ -3,24 +3,29 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 import structlog
+from nats.aio.msg import Msg
 
 from .backoff import Backoff
 from .errors import BusAway, BusError, StreamRefused
 from .kv import DELETE_HEADERS, key_subject, read_and_follow
 from .pull import ConsumerGone
-from .session import ApiError, Server, Session, message_size
+from .session import ApiError, Outgoing, Server, Session, message_size
 from .streams import Bucket, Stream, ensure
 
-__all__ = ["Bus", "PubAck"]
+__all__ = ["Bus", "PubAck", "Stored"]
 
 log = structlog.get_logger(__name__)
 
-# Stored publishes on their way at once. 128 keep a server busy that syncs each write; more only wait in its queue.
+# Stored publishes on their way at once; those of one `Bus.publish_all` count as one. 128 keep a server busy that syncs
+# each write; more only wait in its queue.
 IN_FLIGHT = 512
+TOGETHER = 128
 ACK_TIMEOUT = 5.0
 # What the servers of the platform take (architecture, "Streams").
 MAX_PAYLOAD = 8 * 1024 * 1024
@@ -35,6 +40,21 @@ class PubAck(msgspec.Struct, frozen=True):
     sequence: int
     duplicate: bool = False
     """The stream had a message of this id already; nothing was added."""
+
+
+class Stored(NamedTuple):
+    """A message that a stream is to keep.
+
+    Attributes
+    ----------
+    msg_id
+        Names the event, never the attempt: within its duplicate window the stream takes an id once.
+    """
+
+    subject: str
+    data: bytes
+    msg_id: str
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class _Refusal(msgspec.Struct, frozen=True):
@@ -220,6 +240,29 @@ class Bus:
         """
         return await self._store(subject, data, {**(headers or {}), "Nats-Msg-Id": msg_id}, timeout)
 
+    async def publish_all(self, messages: Sequence[Stored], *, timeout: float = ACK_TIMEOUT) -> list[PubAck | BusError]:
+        """Send messages to the streams of their subjects, many at once, and wait until all are stored.
+
+        Parameters
+        ----------
+        messages
+            In their order; those of one subject are stored in it, but where one is refused those behind it are not held
+            back.
+        timeout
+            Seconds for the answers to `TOGETHER` messages.
+
+        Returns
+        -------
+        list
+            For each message where it is, or what `publish_stored` would raise.
+        """
+        results: list[PubAck | BusError] = []
+        for start in range(0, len(messages), TOGETHER):
+            some = messages[start : start + TOGETHER]
+            requests = [(each.subject, each.data, {**each.headers, "Nats-Msg-Id": each.msg_id}) for each in some]
+            results += await self._store_all(requests, timeout)
+        return results
+
     async def put(
         self, bucket: str, key: str, value: bytes, *, revision: int | None = None, ttl: float | None = None
     ) -> int:
@@ -317,23 +360,31 @@ class Bus:
             await ensure(session, bucket)
 
     async def _store(self, subject: str, data: bytes, headers: Mapping[str, str] | None, timeout: float) -> PubAck:
+        (result,) = await self._store_all([(subject, data, headers)], timeout)
+        if isinstance(result, BusError):
+            raise result
+        return result
+
+    async def _store_all(self, requests: Sequence[Outgoing], timeout: float) -> list[PubAck | BusError]:
         async with self._slots:
             session = self._session
             if session is None:
-                raise BusAway(self.problem)
-            self.pending += 1
+                return [BusAway(self.problem) for _ in requests]
+            self.pending += len(requests)
             try:
-                message = await session.request(subject, data, headers=headers, timeout=timeout)
-            except StreamRefused:
-                self.refused += 1
-                raise
+                return [*map(self._stored, await session.request_all(requests, timeout=timeout))]
             finally:
-                self.pending -= 1
+                self.pending -= len(requests)
+
+    def _stored(self, message: Msg | BusError) -> PubAck | BusError:
+        if isinstance(message, BusError):
+            self.refused += isinstance(message, StreamRefused)
+            return message
         answer = msgspec.json.decode(message.data, type=_Answer)
         if answer.error is not None:
             self.refused += 1
             # 400: this message. 503 and others: the state of the stream or of the server.
-            raise StreamRefused(answer.error.description, permanent=answer.error.code == 400)
+            return StreamRefused(answer.error.description, permanent=answer.error.code == 400)
         self.published += 1
         return PubAck(answer.stream, answer.seq, answer.duplicate)
 

@@ -24,7 +24,7 @@ from sluice_core.subjects import token
 
 from .errors import BusAway, BusError, StreamRefused
 
-__all__ = ["ApiError", "Server", "Session", "message_size"]
+__all__ = ["ApiError", "Outgoing", "Server", "Session", "message_size"]
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +40,9 @@ MAX_SUBJECT = 3900
 
 _NOT_PERMITTED = re.compile(r'permissions violation for publish to "(.+?)"')
 _NO_RESPONDERS = "503"
+
+Outgoing = tuple[str, bytes, Mapping[str, str] | None]
+"""Subject, data and headers of a message."""
 
 
 class ApiError(Exception):
@@ -235,25 +238,53 @@ class Session:
         StreamRefused
             We may not send on this subject, or the message is larger than the server takes.
         """
-        if reason := self.too_large(subject, message_size(data, headers)):
-            raise StreamRefused(reason, permanent=True)
+        (answer,) = await self.request_all([(subject, data, headers)], timeout=timeout)
+        if isinstance(answer, BusError):
+            raise answer
+        return answer
+
+    async def request_all(self, requests: Sequence[Outgoing], *, timeout: float) -> list[Msg | BusError]:
+        """Send messages, one behind the other, and wait for the answer of each; without a task for each.
+
+        Parameters
+        ----------
+        timeout
+            Seconds for all of them.
+
+        Returns
+        -------
+        list
+            In the order of the requests, the answer or what `request` would raise.
+        """
         loop = asyncio.get_running_loop()
-        number = str(next(self._ids))
-        answer: asyncio.Future[Msg | BusError] = loop.create_future()
-        self._waiting[number] = (subject, answer)
+        answers: list[asyncio.Future[Msg | BusError]] = []
+        numbers: list[str] = []
+
+        def too_late() -> None:
+            for answer in answers:
+                _answer(answer, BusAway(f"no answer from NATS within {timeout:g} s"))
+
         # Not asyncio.timeout: it cancels, and nats-py swallows a cancellation while it waits for a full buffer.
-        limit = loop.call_later(timeout, _answer, answer, BusAway(f"no answer from NATS within {timeout:g} s"))
+        limit = loop.call_later(timeout, too_late)
         try:
-            await self.publish(subject, data, reply=self._replies + number, headers=headers)
-            message = await answer
+            for subject, data, headers in requests:
+                answer: asyncio.Future[Msg | BusError] = loop.create_future()
+                answers.append(answer)
+                if reason := self.too_large(subject, message_size(data, headers)):
+                    _answer(answer, StreamRefused(reason, permanent=True))
+                    continue
+                number = str(next(self._ids))
+                numbers.append(number)
+                self._waiting[number] = (subject, answer)
+                try:
+                    await self.publish(subject, data, reply=self._replies + number, headers=headers)
+                except BusAway as exc:
+                    _answer(answer, exc)
+            return [_checked(await answer, request[0]) for answer, request in zip(answers, requests, strict=True)]
         finally:
             limit.cancel()
-            del self._waiting[number]
-        if isinstance(message, BusError):
-            raise message
-        if not message.data and message.headers and message.headers.get("Status") == _NO_RESPONDERS:
-            raise BusAway(f"no stream takes {subject}")
-        return message
+            for number in numbers:
+                del self._waiting[number]
 
     async def api(self, what: str, payload: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Ask JetStream.
@@ -307,6 +338,11 @@ class Session:
             self._when_lost.pop()()
         for _, answer in self._waiting.values():
             _answer(answer, BusAway("the connection to NATS broke"))
+
+
+def _checked(message: Msg | BusError, subject: str) -> Msg | BusError:
+    empty = isinstance(message, Msg) and not message.data and message.headers
+    return BusAway(f"no stream takes {subject}") if empty and empty.get("Status") == _NO_RESPONDERS else message
 
 
 def _answer(future: asyncio.Future[Msg | BusError], answer: Msg | BusError) -> None:

@@ -24,6 +24,8 @@ T = TypeVar("T")
 ATTEMPTS = 4
 # Work that may wait for a thread; beyond it the caller is told to come back later instead of queueing without end.
 WAITING = 4096
+# read_only_sql_transaction
+READ_ONLY = "25006"
 _AFTER_COMMIT = "sluice.after_commit"
 
 
@@ -208,6 +210,10 @@ class Database:
                 undone = _code(exc).startswith("40")
                 if attempt + 1 < ATTEMPTS and (stale or undone):
                     continue
+                if _code(exc) == READ_ONLY:
+                    # The server has become a standby: the next connection finds the one that writes now.
+                    self.engine.dispose()
+                    raise DatabaseAway("PostgreSQL takes no writes now") from exc
                 if _is_away(exc):
                     raise DatabaseAway("PostgreSQL cannot be reached") from exc
                 raise

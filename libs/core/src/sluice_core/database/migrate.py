@@ -41,7 +41,7 @@ def migrate(url: str, package: str) -> None:
     RuntimeError
         A migration is not named after its version.
     """
-    engine = create_engine(url, poolclass=NullPool)
+    engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 10})
     with engine.connect() as connection:
         version = connection.execute(text("SELECT current_setting('server_version_num')::int")).scalar_one()
         if version < OLDEST_POSTGRESQL:

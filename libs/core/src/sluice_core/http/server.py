@@ -49,6 +49,9 @@ MAX_HEAD = 64 * 1024
 HEAD_TIME = 30.0
 """Seconds from the beginning of a connection, or of a further request on it, to the end of the request's headers."""
 
+BODY_TIME = 60.0
+"""Seconds for which a body may pause before its connection is ended."""
+
 MAX_MESSAGE = 64 * 1024
 """Bytes of one message of a WebSocket; a longer one ends the connection (close code 1009)."""
 
@@ -136,6 +139,8 @@ class _Gathering:
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
+        # Asked for with each answer, and `__getattr__` is slow.
+        self.is_closing = transport.is_closing
         self._pieces: list[bytes] = []
         self._size = 0
 
@@ -163,8 +168,8 @@ class _Gathering:
             self._transport.writelines(pieces)
 
 
-class _BoundedHead(HttpToolsProtocol):
-    """HTTP whose request line and headers are bounded, in length and in time.
+class _Bounded(HttpToolsProtocol):
+    """HTTP whose request line and headers are bounded, in length and in time, and whose bodies do not pause for ever.
 
     The parser itself keeps what is sent until memory ends, and uvicorn a connection that sends nothing for ever.
     """
@@ -197,10 +202,22 @@ class _BoundedHead(HttpToolsProtocol):
         super().data_received(data)
         if self._head < 0:
             self._in_time()
+            self._await_body()
             return
         self._head += len(data)
         if self._deadline is None:
             self._deadline = self.loop.call_later(HEAD_TIME, self.transport.abort)
+
+    def _await_body(self) -> None:
+        if self.cycle is not None and self.cycle.more_body:
+            self._deadline = self.loop.call_later(BODY_TIME, self._body_pauses)
+
+    def _body_pauses(self) -> None:
+        # It may be us who do not read on.
+        if self.flow.read_paused:
+            self._await_body()
+        else:
+            self.transport.abort()
 
     def _in_time(self) -> None:
         if self._deadline is not None:
@@ -265,7 +282,7 @@ class Server:
     def __init__(self, app: ASGIApp, listener: Listener, tls: Tls | None = None) -> None:
         config = uvicorn.Config(
             app,
-            http=_BoundedHead,
+            http=_Bounded,
             ws=_BoundedSocket,
             ws_max_size=MAX_MESSAGE,
             ws_per_message_deflate=False,

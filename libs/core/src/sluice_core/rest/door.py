@@ -10,7 +10,7 @@ import html
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
-from functools import partial
+from functools import lru_cache, partial
 from typing import Literal, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -18,7 +18,7 @@ import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sluice_core.audit import note
-from sluice_core.auth import Identity, PasswordsAway, Refused, Throttled
+from sluice_core.auth import Identity, Refused, Throttled, Undecided
 from sluice_core.database import Database, DatabaseAway
 from sluice_core.http import BodyTooLarge
 from sluice_core.http.envelope import STREAM
@@ -46,7 +46,10 @@ class Authenticates(Protocol):
     """Whoever can tell who sent a request; see `sluice_core.auth.Authenticator`."""
 
     async def identify(self, scope: Scope, *, only: Literal["token", "session"] | None = None) -> Identity | None:
-        """Return the caller, or None without a credential; raise `Refused` for a bad one."""
+        """Return the caller, or None without a credential; raise `Refused` for a bad one.
+
+        `Undecided` where nobody can say now which it is.
+        """
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,7 @@ class Door:
             reply = Reply(refusal.status, refusal.content, refusal.headers)
         except Throttled as exc:
             reply = Reply(429, {"detail": str(exc)}, {"Retry-After": str(exc.wait)})
-        except PasswordsAway as exc:
+        except Undecided as exc:
             reply = Reply(503, {"detail": str(exc)}, {"Retry-After": "2"})
         except BodyTooLarge:
             reply = Reply(413, {"detail": f"Request body exceeds {limit} bytes."}, {"Connection": "close"})
@@ -205,7 +208,7 @@ class Door:
     async def _endpoint(self, endpoint: Endpoint, found: _Found, request: Request) -> Reply:
         noted = note()
         noted.routine = not endpoint.audited
-        noted.key = "/".join(found.arguments)
+        noted.words = "/".join(found.arguments)
         if endpoint.auth != "ignored":
             request.identity = await self._authenticator.identify(request.scope, only=ONLY.get(endpoint.auth))
             is_open = endpoint.auth in ("open", "browser") or (endpoint.auth == "read" and self._anonymous_read)
@@ -234,7 +237,7 @@ class Door:
         resource, method = rows.resource, request.method
         noted = note()
         key = "" if found.key is None else found.key.removesuffix(f".{suffix}") if suffix else found.key
-        noted.key = key
+        noted.words = key
         noted.routine = found.key is None and method == "POST" and not resource.create_audited
         await self._admit(resource, request)
         if found.key is not None:
@@ -344,18 +347,22 @@ async def _redirect(scope: Scope, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
+@lru_cache(1024)
+def _raw(name: str, value: str) -> tuple[bytes, bytes]:
+    return name.lower().encode(), value.encode("latin-1")
+
+
 async def _send(reply: Reply, allow: Mapping[str, str], wanted: Format, request: Request, send: Send) -> None:
-    headers = [
-        VARY,
-        *((name.lower().encode(), value.encode("latin-1")) for name, value in {**allow, **reply.headers}.items()),
-    ]
+    headers = [VARY, *(_raw(*each) for each in allow.items() if each[0] not in reply.headers)]
+    if reply.headers:
+        headers += [_raw(*each) for each in reply.headers.items()]
     if reply.stream is not None and request.method != "HEAD":
-        headers.append((b"content-type", reply.media_type.encode()))
+        headers.append(_raw("Content-Type", reply.media_type))
         request.scope[STREAM] = True
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         return await reply.stream(request.scope, request.receive, send)
     if isinstance(reply.content, AsyncIterator):
-        headers.append((b"content-type", reply.media_type.encode()))
+        headers.append(_raw("Content-Type", reply.media_type))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         if request.method == "HEAD":
             return await send({"type": "http.response.body", "body": b""})
@@ -364,7 +371,7 @@ async def _send(reply: Reply, allow: Mapping[str, str], wanted: Format, request:
     if wanted == "html" and media_type == JSON and body:
         body, media_type = _page(request, reply), "text/html; charset=utf-8"
     if reply.status != 204:
-        headers.append((b"content-type", media_type.encode()))
+        headers.append(_raw("Content-Type", media_type))
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else body})

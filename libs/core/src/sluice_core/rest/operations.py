@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from sluice_core.audit import note
 from sluice_core.auth import Identity
 from sluice_core.database import Database
 from sluice_core.rest import validate
@@ -108,6 +109,7 @@ class Operations:
             before = self.store.get(connection, key, lock=True)
             if before is None:
                 raise not_found(self.resource.model)
+            note().key = text
             self._insist_on_namespace(caller, before)
             data = given.data = validate.mapping(parse())
             values, errors = validate.changed(self.resource, data, self._zone, partial=partial)
@@ -146,6 +148,7 @@ class Operations:
             row = self.store.delete(connection, key)
             if row is None:
                 raise not_found(self.resource.model)
+            note().key = text
             self._insist_on_namespace(caller, row)
             self._changed(connection, Change("deleted", row, None))
 

@@ -1,7 +1,6 @@
 """A request and an answer, as handlers see them."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -17,8 +16,7 @@ __all__ = ["JSON", "Reply", "Request"]
 JSON = "application/json"
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """An answer.
 
     Attributes
@@ -37,7 +35,7 @@ class Reply:
 
     status: int
     content: Any = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     media_type: str = JSON
     stream: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
 

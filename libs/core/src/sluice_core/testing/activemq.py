@@ -33,7 +33,7 @@ from cryptography.x509.oid import NameOID
 from sluice_core.testing.servers import _Container, images
 from sluice_embedded.process import LOCALHOST, Server
 
-__all__ = ["ABSENT", "EXTERNAL", "REQUIRED", "Broker", "Pki", "here", "own"]
+__all__ = ["ABSENT", "EXTERNAL", "REQUIRED", "Broker", "Pki", "here", "is_elsewhere", "own"]
 
 EXTERNAL = "SLUICE_TEST_ACTIVEMQ"
 REQUIRED = "SLUICE_TEST_ACTIVEMQ_REQUIRED"
@@ -172,6 +172,11 @@ def own() -> Iterator[ActiveMq | None]:
         return
     with tempfile.TemporaryDirectory() as folder, ActiveMq(Path(folder), home) as child:
         yield child
+
+
+def is_elsewhere() -> bool:
+    """Whether a broker is named that is not installed here."""
+    return EXTERNAL in os.environ or "activemq" in images()
 
 
 def _home() -> Path | None:

@@ -6,8 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta, tzinfo
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 import structlog
 from sqlalchemy import Connection
 
@@ -63,8 +64,7 @@ NEW: Row = {
 }
 
 
-@dataclass(frozen=True)
-class Beat:
+class Beat(msgspec.Struct, frozen=True):
     """One heartbeat: whose it is, and what it says; what it does not say is kept.
 
     Attributes
@@ -77,7 +77,7 @@ class Beat:
 
     name: str
     said: Mapping[str, Any]
-    new: Mapping[str, Any] = field(default_factory=dict)
+    new: Mapping[str, Any] = {}
     sender: Identity | None = None
 
     @property
@@ -94,11 +94,11 @@ class Beat:
         return self.sender is None or self.sender.within(row["namespace"])
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The agent after its heartbeat, and whether it is new."""
+class Outcome(NamedTuple):
+    """The agent after its heartbeat, also as JSON for all who are told, and whether it is new."""
 
     row: Row
+    json: bytes
     created: bool
 
 
@@ -190,7 +190,7 @@ class Heartbeats:
         self._queue.append(waiting)
         self._arrived.set()
         outcome = await waiting.done
-        await self._events.beat(outcome.row)
+        await self._events.beat(outcome.row, outcome.json)
         return outcome
 
     async def run(self) -> None:
@@ -235,7 +235,7 @@ class Heartbeats:
     async def announce(self, outcomes: Sequence[Outcome]) -> None:
         """Say that heartbeats were accepted; nobody may be listening."""
         for outcome in outcomes:
-            await self._events.beat(outcome.row)
+            await self._events.beat(outcome.row, outcome.json)
 
     async def _store(self, batch: Sequence[_Waiting]) -> None:
         try:
@@ -276,7 +276,7 @@ class Heartbeats:
         rows = [stored.get(beat.name) for beat in beats]
         if silent or not all(row and same(apply(row, beat.said), row) for row, beat in zip(rows, beats, strict=True)):
             return None
-        return [Outcome(row, created=False) for row in rows if row]
+        return [Outcome(row, msgspec.json.encode(row), created=False) for row in rows if row]
 
     def _record(self, connection: Connection, beats: Sequence[Beat]) -> list[Outcome | None]:
         store = AgentStore(connection)
@@ -303,7 +303,8 @@ class Heartbeats:
             self._sweep(connection)
         outcomes = []
         for beat in beats:
-            outcomes.append(Outcome(after[beat.name], beat.name in new))
+            row = after[beat.name]
+            outcomes.append(Outcome(row, msgspec.json.encode(row), beat.name in new))
             new.discard(beat.name)
         return outcomes
 

@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, delete, func, select, tuple_
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, bindparam, column, delete, func, select, tuple_
+from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from sluice_registry.tables import audit
 
@@ -15,7 +15,13 @@ __all__ = ["AuditStore", "Row"]
 Row = dict[str, Any]
 
 SHOWN = tuple(column.label("user") if column.name == "username" else column for column in audit.c)
-ADD = insert(audit).on_conflict_do_nothing(index_elements=["id"])
+# One JSON parameter, so that any number of rows is one statement.
+_ROWS = func.jsonb_to_recordset(bindparam("rows", type_=JSONB)).table_valued(*(column(c.name, c.type) for c in audit.c))
+ADD = (
+    insert(audit)
+    .from_select([c.name for c in audit.c], select(_ROWS.render_derived(name="r", with_types=True)))
+    .on_conflict_do_nothing(index_elements=["id"])
+)
 PLACE = (audit.c.at, audit.c.id)
 # What another replica is deleting is left to it.
 _OLD = (
@@ -42,7 +48,7 @@ class AuditStore:
 
     def add(self, rows: Sequence[Row]) -> None:
         """Store records but those that are there."""
-        self._connection.execute(ADD, rows)
+        self._connection.execute(ADD, {"rows": rows})
 
     def newest(
         self,

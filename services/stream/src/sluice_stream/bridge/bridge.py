@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from sluice_core import subjects
-from sluice_core.bus import OUTBOUND, Backoff, Bus, BusError, Consumer, Message, Rejected, consume
+from sluice_core.bus import OUTBOUND, Backoff, Bus, Consumer, Message, Rejected, consume
 from sluice_core.subjects import token
 from sluice_stream.bridge.broker import Address, Broker, BrokerAway, Frame, SendRefused, Subscription
 from sluice_stream.intake import SLUICE_ID, Intake
@@ -200,18 +200,13 @@ class Bridge:
         delays = Backoff(0.1, 5.0)
         left = list(frames)
         while True:
-            outcomes = await asyncio.gather(
-                *(self._intake.take(frame.message) for frame in left), return_exceptions=True
-            )
+            outcomes = await self._intake.take_all([frame.message for frame in left])
             failed = [(frame, why) for frame, why in zip(left, outcomes, strict=True) if why is not None]
             if not failed:
                 if self.state.stalled:
                     log.info("messages are stored again")
                 self.state.stalled = ""
                 return
-            for _, why in failed:
-                if not isinstance(why, BusError):
-                    raise why
             left = [frame for frame, _ in failed]
             if not self.state.stalled:
                 log.warning("messages wait at the broker", size=len(left), reason=str(failed[0][1]))

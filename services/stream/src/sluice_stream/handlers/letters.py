@@ -21,6 +21,8 @@ from sluice_stream.letters import Letters
 __all__ = ["router"]
 
 PATH = "/api/dlq/"
+# PostgreSQL's calendar ends.
+LONGEST = timedelta(days=36500)
 
 
 class Letter(BaseModel):
@@ -49,8 +51,8 @@ class Chosen(BaseModel):
 
     stream: Key | None = None
     reason: Key | None = None
-    older: Duration | None = Field(None, ge=timedelta(0))
-    younger: Duration | None = Field(None, ge=timedelta(0))
+    older: Duration | None = Field(None, ge=timedelta(0), le=LONGEST)
+    younger: Duration | None = Field(None, ge=timedelta(0), le=LONGEST)
     limit: int = Field(100, ge=1, le=1000, description="How many at most, the oldest first")
 
 
@@ -61,7 +63,7 @@ class Outcome(BaseModel):
     refused: dict[UUID, str] = Field(description="Reasons by id; these stay")
 
 
-Age = Annotated[Duration | None, Query(ge=timedelta(0))]
+Age = Annotated[Duration | None, Query(ge=timedelta(0), le=LONGEST)]
 
 
 def router(letters: Letters) -> APIRouter:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from starlette.types import Receive, Scope, Send
 
-from sluice_core.auth import Authenticator, Identity, Refused
+from sluice_core.auth import Authenticator, Identity, Refused, Undecided
 from sluice_core.auth import Scope as Right
 from sluice_core.http import client_address
 from sluice_core.http.sse import MEDIA_TYPE, Reader, encode_event
@@ -183,15 +183,17 @@ def _still_allowed(authenticator: Authenticator, scope: Scope, identity: Identit
     """Return what tells whether the credential of this request is still good."""
     headers = scope["headers"]
     assert identity is not None
-    if authenticator.session(headers) is not None:
-        return lambda: authenticator.session(headers) is not None
+    by_session = authenticator.session(headers) is not None
     subject = identity.subject
 
     def allowed() -> bool:
         try:
-            return authenticator.authenticate(headers) is not None
+            found = authenticator.session(headers) if by_session else authenticator.authenticate(headers)
+        except Undecided:
+            return True
         except Refused:
             return False
+        return found is not None
 
     # A password is not asked for again; only who is switched off loses his stream.
     if not allowed():
