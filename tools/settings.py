@@ -6,7 +6,7 @@ from datetime import timedelta
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from pydantic import SecretStr
+from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
@@ -59,8 +59,15 @@ def _section(title: str, model: type[BaseSettings], prefix: str, leave_out: set[
 def _rows(model: type[BaseSettings], prefix: str, leave_out: set[str] | None) -> Iterator[str]:
     for name, field in model.model_fields.items():
         if name not in (leave_out or ()):
-            variable = field.validation_alias if isinstance(field.validation_alias, str) else prefix + name.upper()
-            yield f"| `{variable}` | {_default(field)} | {field.description} |"
+            variables = " or ".join(f"`{each}`" for each in _variables(field, prefix + name.upper()))
+            yield f"| {variables} | {_default(field)} | {field.description} |"
+
+
+def _variables(field: FieldInfo, usual: str) -> list[str]:
+    alias = field.validation_alias
+    if isinstance(alias, AliasChoices):
+        return [str(choice) for choice in alias.choices]
+    return [alias if isinstance(alias, str) else usual]
 
 
 def _default(field: FieldInfo) -> str:
@@ -71,6 +78,8 @@ def _default(field: FieldInfo) -> str:
         return ""
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
     if isinstance(value, timedelta):
         value = duration_text(value)
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"

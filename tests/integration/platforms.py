@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import nats
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -185,6 +186,12 @@ class Up(_Process):
         """Return the password of a bus user (``nats logs``) or database role (``postgres logs``)."""
         known: Mapping[str, str] = json.loads((self.data / "passwords.json").read_text())
         return known[name]
+
+    async def say(self, subject: str, data: bytes) -> None:
+        """Publish by NATS, as a program."""
+        client = await nats.connect(str(self._facts["nats"]), user="programs", password=self.password("nats programs"))
+        await client.publish(subject, data)
+        await client.drain()
 
     @property
     def http(self) -> str:

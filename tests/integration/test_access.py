@@ -222,6 +222,8 @@ def expected(operation: Operation, caller: Caller, *, anonymous_read: bool) -> R
         return Refusal(403, CSRF)
     if auth == "browser":
         return None
+    if auth == "stream" and credential in ("none", "bad"):
+        return Refusal(401, NONE_GIVEN)
     if credential == "bad":
         bad = f'{challenge}, error="invalid_token"' if problem else challenge
         return Refusal(unauthenticated, INVALID, bad)
@@ -274,7 +276,9 @@ def test_a_caller_comes_in_or_is_refused_as_declared(
         said = f"{caller.name}: {reply.status_code} {reply.text[:200]}"
         if refusal is None:
             assert reply.status_code not in (401, 403), said
-            assert reply.status_code < 500 or operation.path.startswith("/.well-known/"), said
+            # Neither keys nor streams without NATS.
+            away = operation.path.startswith("/.well-known/") or operation.auth == "stream"
+            assert reply.status_code < 500 or away, said
             continue
         assert reply.status_code == refusal.status, said
         assert reply.headers.get("www-authenticate") == refusal.challenge, said
@@ -333,6 +337,7 @@ def test_every_right_that_is_asked_for_has_a_name_and_a_description() -> None:
 # A row of each resource that has namespaces, in the namespace n1.
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "/api/systemagents/": {"instance_name": "daq-1", "agent_type": "data", "namespace": "n1"},
+    "/api/workflow-messages/": {"message_type": "x", "message_content": {}, "namespace": "n1"},
 }
 # What is no resource and writes into a namespace: to n1, where the row above is.
 WRITES: Mapping[tuple[str, str], Mapping[str, Any]] = {
@@ -345,6 +350,7 @@ WRITES: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "command": "heartbeat",
         "payload": {"name": "daq-1", "timestamp": "2026-05-05T10:00:00Z", "status": "OK"},
     },
+    ("POST", "/api/messages/"): {"message": {"msg_type": "x", "namespace": "n1"}},
 }
 
 
@@ -375,7 +381,8 @@ def test_who_may_write_elsewhere_writes_nothing_here(clients: Mapping[str, TestC
             assert (reply.status_code, reply.json()) == (403, {"detail": DENIED}), (method, path)
         assert client.get(detail, headers=elsewhere).json() == made.json()
     for (method, path), written in WRITES.items():
-        reply = clients["registry"].request(method, path, json=written, headers=elsewhere)
+        service = "stream" if path == "/api/messages/" else "registry"
+        reply = clients[service].request(method, path, json=written, headers=elsewhere)
         assert reply.status_code == 403, (method, path, reply.text)
     agent = clients["registry"].get("/api/systemagents/", headers=admin).json()[0]
     assert (agent["instance_name"], agent["namespace"]) == ("daq-1", "n1")

@@ -1,5 +1,6 @@
 """Whatever comes in: a refusal and never a 5xx, over every declared route of every service, byte by byte."""
 
+import asyncio
 import contextlib
 import itertools
 import json
@@ -11,6 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
+from sluice_core.testing import eventually
 from tests.integration.platforms import Up
 
 DOCUMENTS = sorted((Path(__file__).parents[2] / "docs" / "openapi").glob("*.json"))
@@ -199,6 +201,8 @@ BASES: Mapping[str, Mapping[str, Any]] = {
     "/api/namespaces/ensure/": {"name": "bad-input", "owner": "ada"},
     "/api/auth/tokens/": {"name": "bad-input"},
     "/api/logs/": LOG_RECORD,
+    "/api/messages/": {"message": {"msg_type": "bad-input"}},
+    "/api/workflow-messages/": {"message_type": "bad-input", "message_content": {}},
 }
 
 
@@ -264,12 +268,15 @@ def rows(platform: Up) -> Mapping[str, str]:
             "worker_id": client.post("/api/workers/", worker | dict.fromkeys(("panda_job", "location", "status"), "x")),
             "subscriber_id": client.post("/api/subscribers/", {"subscriber_name": "bad-input"}),
             "name": client.post("/api/namespaces/ensure/", {"name": "bad-input", "owner": "ada"}),
+            "message_id": client.post("/api/workflow-messages/", BASES["/api/workflow-messages/"]),
         }
         client.post("/api/logs/", LOG_RECORD)
         user = client.post("/api/auth/users/", {"username": "bad-input"})
         token = client.post("/api/auth/tokens/", {"name": "bad-input", "scopes": ["ids:write"]})
         values = {key: answer.json()[key] for key, answer in made.items()}
         values |= {"username": user.json()["username"], "token_id": token.json()["id"]}
+        asyncio.run(platform.say("messages.in.bad-input", b"rubbish"))
+        values["letter"] = eventually(lambda: client.get("/api/dlq/").json())[0]["id"]
         return {key: quote(str(value), safe="") for key, value in values.items()}
 
 

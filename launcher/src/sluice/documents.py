@@ -1,7 +1,8 @@
-"""OpenAPI of all services, written from the code."""
+"""OpenAPI of all services, and AsyncAPI of those that have one, written from the code."""
 
 import json
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,15 @@ def render(services: list[Installed], directory: Path) -> dict[Path, str]:
     services
         Those that are wanted.
     directory
-        Of the documents of the single services; the merged one belongs into the package that serves it.
+        Of the OpenAPI documents of the single services; the merged one belongs into the package that serves it, and
+        AsyncAPI documents into the directory ``asyncapi`` beside this one.
     """
     documents = {service.name: _document(service) for service in services}
     files = {directory / f"{name}.json": _text(document) for name, document in documents.items()}
     for service in services:
+        if find_spec(f"{service.package}.asyncapi") is not None:
+            document = import_module(f"{service.package}.asyncapi").document()
+            files[directory.with_name("asyncapi") / f"{service.name}.json"] = _text(document)
         if service.name == MERGED_BY:
             package = Path(import_module(service.package).__file__ or "").parent
             files[package / "openapi.json"] = _text(openapi.merge(documents))

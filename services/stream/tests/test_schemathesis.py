@@ -14,4 +14,7 @@ def test_no_input_is_answered_by_a_server_error(make_app: AppMaker, tokens: Toke
         url = f"{served.url}/api/subscribers/"
         row = requests.post(url, json={"subscriber_name": "daq-7"}, headers=headers, timeout=10).json()
         rows = {"subscriber_id": row["subscriber_id"]}
-        assert_no_server_error(served.url, app.openapi(), headers=headers, rows=rows)
+        document = app.openapi()
+        # Never ends; its own tests send it odd input.
+        del document["paths"]["/api/messages/stream/"]
+        assert_no_server_error(served.url, document, headers=headers, rows=rows)

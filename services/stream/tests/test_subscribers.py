@@ -160,10 +160,3 @@ def test_a_deleted_subscriber_is_gone_and_its_name_is_free(agent: TestClient) ->
     gone = agent.delete(path)
     assert (gone.status_code, gone.json()) == (404, {"detail": "No Subscriber matches the given query."})
     assert agent.post(URL, json=subscription()).status_code == 201
-
-
-@pytest.mark.parametrize("path", ["/api/messages/", "/api/workflow-messages/", "/api/dlq/"])
-def test_what_is_not_there_yet_is_the_page_of_an_unknown_path(agent: TestClient, path: str) -> None:
-    reply = agent.get(path)
-    assert reply.status_code == 404
-    assert reply.headers["content-type"] == "text/html; charset=utf-8"

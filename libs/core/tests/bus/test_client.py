@@ -8,7 +8,7 @@ import time
 import pytest
 from structlog.testing import capture_logs
 
-from sluice_core.bus import DLQ, Bus, BusAway, Stream, StreamRefused
+from sluice_core.bus import DLQ, LEASES, Bus, BusAway, Stream, StreamRefused
 from sluice_core.bus.client import IN_FLIGHT, parse
 from sluice_core.testing import NatsServer, StartNats, eventually_async
 
@@ -200,3 +200,22 @@ def test_credentials_are_unquoted_and_taken_from_the_first_address() -> None:
     server = parse("nats://one:a%2Fb%40c@h1:4222, tls://h2:4223")
     assert (server.addresses, server.user, server.password) == (["nats://h1:4222", "tls://h2:4223"], "one", "a/b@c")
     assert server.inbox == "_INBOX.one"
+
+
+async def test_a_key_is_taken_by_one_renewed_by_its_holder_and_free_once_it_has_expired(open_bus: OpenBus) -> None:
+    one, other = await open_bus(keeps=[LEASES]), await open_bus()
+    first = await one.put("leases", "k", b"one", revision=0, ttl=1)
+    with pytest.raises(StreamRefused, match="wrong last sequence"):
+        await other.put("leases", "k", b"other", revision=0, ttl=1)
+    renewed = await one.put("leases", "k", b"one", revision=first, ttl=1)
+    assert renewed > first
+    with pytest.raises(StreamRefused, match="wrong last sequence"):
+        await one.put("leases", "k", b"one", revision=first, ttl=1)
+
+    async def free() -> int:
+        try:
+            return await other.put("leases", "k", b"other", revision=0, ttl=1)
+        except StreamRefused:
+            return 0
+
+    assert await eventually_async(free) > renewed

@@ -36,7 +36,7 @@ class Settings(ServiceSettings):
     key_passphrase: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("SLUICE_REGISTRY_KEY_PASSPHRASE", "SLUICE_KEY_PASSPHRASE"),
-        description="Encrypts the private signing keys in the database; also read from SLUICE_KEY_PASSPHRASE.",
+        description="Encrypts the private signing keys in the database.",
     )
     key_delay: Duration = Field(
         timedelta(minutes=2),

@@ -1,10 +1,29 @@
-"""Subscribers, as table 3.8 of the contract has them."""
+"""Subscribers and recorded messages, as tables 3.8 and 3.9 of the contract have them."""
+
+from dataclasses import dataclass, field
+from datetime import tzinfo
+from typing import Any
+from uuid import UUID, uuid4
 
 from sluice_core.auth import Scope
-from sluice_core.rest import Boolean, Choice, DateTime, Float, Integer, Ip, Json, Resource, Text
+from sluice_core.rest import (
+    Boolean,
+    Choice,
+    DateTime,
+    FieldError,
+    Filter,
+    Float,
+    Integer,
+    Ip,
+    Json,
+    Resource,
+    Text,
+    Uuid,
+)
 from sluice_stream import tables
+from sluice_stream.peers import Exists
 
-__all__ = ["SUBSCRIBERS"]
+__all__ = ["SUBSCRIBERS", "workflow_messages"]
 
 DELIVERY_TYPES = {"activemq": "ActiveMQ Direct", "sse": "Server-Sent Events"}
 
@@ -38,3 +57,98 @@ SUBSCRIBERS = Resource(
     filters=("is_active", "delivery_type", "subscriber_name"),
     description="Who receives messages, and how.",
 )
+
+# contract 3.6
+AGENT_KINDS = ("daqsim", "data", "processing", "fastmon", "monitor")
+
+
+@dataclass(frozen=True)
+class _OfRuns(Uuid):
+    """The key of a row of the runs service, which is asked whether it is there.
+
+    Attributes
+    ----------
+    resource
+        Which rows.
+    exists
+        Asks.
+    """
+
+    resource: str = field(default="", kw_only=True)
+    exists: Exists = field(default=lambda resource, key: True, kw_only=True)
+
+    def parse(self, raw: Any, zone: tzinfo) -> Any:
+        return super().parse(None if raw == "" else raw, zone)
+
+    def convert(self, raw: Any, zone: tzinfo) -> UUID:
+        if isinstance(raw, bool | float | list | dict):
+            raise FieldError(f"Incorrect type. Expected pk value, received {type(raw).__name__}.")
+        shown = str(raw).encode(errors="replace").decode().replace("\x00", "")
+        try:
+            key = super().convert(raw, zone)
+        except FieldError:
+            raise FieldError(f"“{shown}” is not a valid UUID.") from None
+        if not self.exists(self.resource, key):
+            raise FieldError(f'Invalid pk "{shown}" - object does not exist.')
+        return key
+
+    def filter_value(self, raw: str, zone: tzinfo) -> UUID:
+        return super().convert(raw, zone)
+
+
+def workflow_messages(exists: Exists) -> Resource:
+    """Return the recorded messages.
+
+    Parameters
+    ----------
+    exists
+        Asks the runs service for a workflow or a stage.
+    """
+    return Resource(
+        "workflow-messages",
+        model="WorkflowMessage",
+        label="workflow message",
+        table=tables.workflow_message,
+        key="message_id",
+        write=Scope.STREAM_WRITE,
+        namespace="namespace",
+        fields=(
+            Uuid("message_id", read_only=True, default=uuid4),
+            Text("message_type", required=True, max_length=50),
+            Integer("request_id", null=True),
+            Text("sender_agent", null=True, blank=True, max_length=100),
+            Choice("sender_type", AGENT_KINDS, null=True, blank=True),
+            Text("recipient_agent", null=True, blank=True, max_length=100),
+            Choice("recipient_type", AGENT_KINDS, null=True, blank=True),
+            Text("namespace", null=True, blank=True, max_length=100),
+            Text("execution_id", null=True, blank=True, max_length=100),
+            Text("run_id", null=True, blank=True, max_length=50),
+            Json("message_content", required=True),
+            Json("message_metadata", null=True, default=dict),
+            DateTime("sent_at", auto="create"),
+            DateTime("delivered_at", null=True),
+            DateTime("acknowledged_at", null=True),
+            Boolean("is_successful", null=True),
+            Text("error_message", null=True, blank=True),
+            Text("queue_name", null=True, blank=True, max_length=100),
+            Text("correlation_id", null=True, blank=True, max_length=100),
+            _OfRuns("workflow", null=True, resource="workflows", exists=exists),
+            _OfRuns("stage", null=True, resource="workflow-stages", exists=exists),
+        ),
+        order=("-sent_at",),
+        filters=(
+            "message_type",
+            "sender_agent",
+            "recipient_agent",
+            "namespace",
+            "execution_id",
+            "run_id",
+            "is_successful",
+            "queue_name",
+            "workflow",
+            "stage",
+            Filter("start_time", DateTime, lambda columns, value: columns.sent_at >= value),
+            Filter("end_time", DateTime, lambda columns, value: columns.sent_at <= value),
+        ),
+        description="Messages between agents, as they were sent.",
+    )

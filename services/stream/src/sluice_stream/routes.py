@@ -1,3 +1,3 @@
-"""Paths that this service answers; all but the subscribers come with the message pipeline."""
+"""Paths that this service answers."""
 
 ROUTES = ("/api/messages", "/api/subscribers", "/api/workflow-messages", "/api/dlq")

@@ -4,8 +4,25 @@ from .backoff import Backoff
 from .client import Bus, ConsumerState, PubAck, Stored
 from .consumer import Handle, Poison, Rejected, consume
 from .errors import BusAway, BusError, StreamDiffers, StreamRefused
+from .follow import Following, StreamState, following, stream_state
 from .message import Message
-from .streams import AGENTS, AUDIT, DLQ, HEARTBEATS, KEYS, LOGS, REVOKED, TOKENS, Bucket, Consumer, Stream
+from .streams import (
+    AGENTS,
+    AUDIT,
+    DLQ,
+    HEARTBEATS,
+    INBOUND,
+    KEYS,
+    LEASES,
+    LOGS,
+    MESSAGES,
+    OUTBOUND,
+    REVOKED,
+    TOKENS,
+    Bucket,
+    Consumer,
+    Stream,
+)
 from .trim import keep_room
 
 __all__ = [
@@ -13,8 +30,12 @@ __all__ = [
     "AUDIT",
     "DLQ",
     "HEARTBEATS",
+    "INBOUND",
     "KEYS",
+    "LEASES",
     "LOGS",
+    "MESSAGES",
+    "OUTBOUND",
     "REVOKED",
     "TOKENS",
     "Backoff",
@@ -24,6 +45,7 @@ __all__ = [
     "BusError",
     "Consumer",
     "ConsumerState",
+    "Following",
     "Handle",
     "Message",
     "Poison",
@@ -33,6 +55,9 @@ __all__ = [
     "Stream",
     "StreamDiffers",
     "StreamRefused",
+    "StreamState",
     "consume",
+    "following",
     "keep_room",
+    "stream_state",
 ]

@@ -9,7 +9,7 @@ import os
 import re
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
 
@@ -110,13 +110,22 @@ class Reader:
     async def write(self, data: bytes) -> None:
         """Send something past the queue, as fast as the reader takes it; for what it gets before it is `live`."""
         assert self._send is not None
-        self._writing_since = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
         try:
             for at in range(0, len(data), PIECE):
                 piece = data if len(data) <= PIECE else data[at : at + PIECE]
+                # Whoever takes a piece is slow, not gone.
+                self._writing_since = loop.time()
                 await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         finally:
             self._writing_since = None
+
+    async def replay(self, events: Iterable[bytes]) -> None:
+        """Send events past the queue, many in one write; they count as `sent`."""
+        waiting = deque(events)
+        self.sent += len(waiting)
+        while waiting:
+            await self.write(_joined(waiting))
 
     def end(self) -> None:
         """End the stream, cleanly where the reader takes what it is sent."""
@@ -169,14 +178,8 @@ class Reader:
         if self._untold and self._tell_dropped:
             told = encode_event("dropped", b'{"count": %d}' % self._untold)
             self._untold = 0
-        first = queue.popleft()
-        if not queue and not told:
-            return first
-        events, size = [told, first], len(first)
-        while queue and size + len(queue[0]) <= PIECE:
-            size += len(queue[0])
-            events.append(queue.popleft())
-        return b"".join(events)
+        events = _joined(queue)
+        return told + events if told else events
 
     async def _wait(self) -> None:
         self._news = asyncio.get_running_loop().create_future()
@@ -188,6 +191,18 @@ class Reader:
     def _wake(self) -> None:
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
+
+
+def _joined(events: deque[bytes]) -> bytes:
+    """Take the first of these events out, and as many more as make one write with it."""
+    first = events.popleft()
+    if not events:
+        return first
+    found, size = [first], len(first)
+    while events and size + len(events[0]) <= PIECE:
+        size += len(events[0])
+        found.append(events.popleft())
+    return b"".join(found)
 
 
 class Readers:

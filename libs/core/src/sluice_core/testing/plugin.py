@@ -1,8 +1,9 @@
 """The pytest fixtures of all packages: real servers, fresh databases, services in the test's own process."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -14,10 +15,13 @@ from sluice_core.testing.servers import NatsServer, PostgresServer, StartNats
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
+    from sluice_core.testing.activemq import ActiveMq, Broker
     from sluice_core.testing.apps import AppMaker, Start
     from sluice_core.testing.tokens import Tokens
 
 __all__: list[str] = []
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +64,34 @@ def start_nats() -> Iterator[StartNats]:
 def nats_server(start_nats: StartNats) -> NatsServer:
     """A nats-server that lets everybody do everything; the test's own."""
     return start_nats()
+
+
+@pytest.fixture(scope="session")
+def broker() -> "Iterator[Broker]":
+    """An ActiveMQ that tests share: each takes destinations and client ids of its own."""
+    from sluice_core.testing import activemq
+
+    with activemq.here() as found:
+        yield _there(found)
+
+
+@pytest.fixture(scope="session")
+def own_broker() -> "Iterator[ActiveMq]":
+    """An ActiveMQ with TLS that tests may kill; one that does starts it again."""
+    from sluice_core.testing import activemq
+
+    with activemq.own() as found:
+        # Nobody kills a broker that is not his.
+        yield _there(found, elsewhere=activemq.is_elsewhere())
+
+
+def _there(found: "T | None", *, elsewhere: bool = False) -> "T":
+    if found is None:
+        from sluice_core.testing import activemq
+
+        required = os.environ.get(activemq.REQUIRED) and not elsewhere
+        (pytest.fail if required else pytest.skip)(activemq.ABSENT)
+    return found
 
 
 @pytest.fixture(scope="session")

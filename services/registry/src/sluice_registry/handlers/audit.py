@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from sluice_core.audit import Outcome
 from sluice_core.auth import Identity, Scope
 from sluice_core.auth.fastapi import REFUSALS, require
-from sluice_registry.handlers.answers import Key, Limit, page_response
+from sluice_core.http.answers import Key, Limit, page_response
 from sluice_registry.handlers.tokens import Instant
 from sluice_registry.service.audit import Audit
 

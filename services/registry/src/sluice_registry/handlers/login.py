@@ -20,10 +20,10 @@ from sluice_core.auth.sessions import CSRF_COOKIE, CSRF_HEADER, SESSION_COOKIE, 
 from sluice_core.database import DatabaseAway
 from sluice_core.errors import Invalid, Unavailable
 from sluice_core.http import absolute_url, client_address
+from sluice_core.http.answers import json_response
 from sluice_core.rest import ApiError
 from sluice_core.rest.body import parse
 from sluice_registry.errors import WrongPassword
-from sluice_registry.handlers.answers import json_response
 from sluice_registry.handlers.cookies import hand_out, is_secure, root_path, safe_path, take_back
 from sluice_registry.service.logins import Logins, Opened
 

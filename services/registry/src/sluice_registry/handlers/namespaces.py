@@ -11,8 +11,8 @@ from sluice_core import rest
 from sluice_core.audit import note
 from sluice_core.auth import Identity, Scope
 from sluice_core.auth.fastapi import REFUSALS, Forbidden, Reader, require
+from sluice_core.http.answers import NO_NUL, Key, Limit, Line, json_response, page_response
 from sluice_core.rest import ApiError, Endpoint, FieldError, Json, Reply, Text
-from sluice_registry.handlers.answers import NO_NUL, Key, Limit, Line, json_response, page_response
 from sluice_registry.service.namespaces import Namespaces
 
 __all__ = ["endpoints", "router"]

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from sluice_core.http import absolute_url
-from sluice_registry.handlers.answers import json_response
+from sluice_core.http.answers import json_response
 
 __all__ = ["router"]
 

@@ -17,10 +17,10 @@ from fastapi import APIRouter, Request, Response
 from starlette.staticfiles import StaticFiles
 
 from sluice_core.http import absolute_url
+from sluice_core.http.answers import json_response
 from sluice_core.openapi import API_TITLE
 from sluice_core.rest import ApiError
 from sluice_core.rest.negotiate import Offers, choose
-from sluice_registry.handlers.answers import json_response
 
 __all__ = ["router"]
 

@@ -8,8 +8,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from sluice_core.auth import ROLES, Identity, Scope
 from sluice_core.auth.fastapi import REFUSALS, require
+from sluice_core.http.answers import NO_NUL, Key, Limit, Line, json_response, page_response
 from sluice_core.settings import Duration
-from sluice_registry.handlers.answers import NO_NUL, Key, Limit, Line, json_response, page_response
 from sluice_registry.service.identity import Grant, OldToken, TokenIssuer
 
 __all__ = ["Role", "router"]

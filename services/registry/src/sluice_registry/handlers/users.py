@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 from sluice_core.auth import ROLES, Identity, Scope
 from sluice_core.auth.fastapi import REFUSALS, require
 from sluice_core.auth.scopes import resolve
-from sluice_registry.handlers.answers import Key, Limit, json_response, page_response
+from sluice_core.http.answers import Key, Limit, json_response, page_response
 from sluice_registry.handlers.tokens import Role
 from sluice_registry.service.users import NewUser, Users
 

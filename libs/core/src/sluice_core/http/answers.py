@@ -8,7 +8,7 @@ import msgspec
 from fastapi import Query, Request, Response
 from pydantic import StringConstraints
 
-from sluice_core.http import absolute_url
+from sluice_core.http.prefix import absolute_url
 
 __all__ = ["Key", "Limit", "Line", "json_response", "page_response"]
 

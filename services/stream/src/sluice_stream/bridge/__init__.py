@@ -1,0 +1,1 @@
+"""The bridge between an ActiveMQ and the platform's streams."""

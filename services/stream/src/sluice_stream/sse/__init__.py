@@ -1,0 +1,1 @@
+"""Messages as server-sent events: ``/api/messages/stream/`` (contract 6)."""

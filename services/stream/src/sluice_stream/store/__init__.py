@@ -1,0 +1,1 @@
+"""What the stream service keeps; the only place with SQL."""
