@@ -31,12 +31,12 @@ DEAF = 3
 SILENT = 25.0
 LOOK = 1.0
 # Seconds for what runs to end once the connection is lost.
-END = 0.5
+END = 1.0
 # Tries of a message on whose sending the broker hangs up. It has no other way to say that it cannot be sent.
 TRIES = 5
 
-# One batch at a time, so that what comes again comes in order.
-OUT = Consumer(stream=OUTBOUND.name, durable="stream-bridge", batch=100, max_ack_pending=100)
+# One batch at a time, so that what comes again comes in order; and soon, when a bridge had no time to give it back.
+OUT = Consumer(stream=OUTBOUND.name, durable="stream-bridge", batch=100, max_ack_pending=100, ack_wait=5.0)
 
 
 @dataclass
