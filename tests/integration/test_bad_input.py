@@ -270,6 +270,7 @@ def rows(platform: Up) -> Mapping[str, str]:
         token = client.post("/api/auth/tokens/", {"name": "bad-input", "scopes": ["ids:write"]})
         values = {key: answer.json()[key] for key, answer in made.items()}
         values |= {"username": user.json()["username"], "token_id": token.json()["id"]}
+        values["form"] = "ndjson"
         return {key: quote(str(value), safe="") for key, value in values.items()}
 
 
