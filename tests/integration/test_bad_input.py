@@ -277,6 +277,7 @@ def rows(platform: Up) -> Mapping[str, str]:
         values |= {"username": user.json()["username"], "token_id": token.json()["id"]}
         asyncio.run(platform.say("messages.in.bad-input", b"rubbish"))
         values["letter"] = eventually(lambda: client.get("/api/dlq/").json())[0]["id"]
+        values["form"] = "ndjson"
         return {key: quote(str(value), safe="") for key, value in values.items()}
 
 

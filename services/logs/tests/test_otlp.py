@@ -124,6 +124,7 @@ def test_an_answer_has_the_type_of_its_request(client: TestClient) -> None:
         (json.dumps(otlp({"traceId": "ab"})).encode(), {"Content-Type": "application/json"}, 400),
         (json.dumps(otlp({"timeUnixNano": "soon"})).encode(), {"Content-Type": "application/json"}, 400),
         (b"[" * 100_000, {"Content-Type": "application/json"}, 400),
+        (b'{"\\ud800": 2}', {"Content-Type": "application/json"}, 400),
         (gzip.compress(b"{}")[:-4], {"Content-Type": "application/json", "Content-Encoding": "gzip"}, 400),
         (b"{}", {"Content-Type": "application/json", "Content-Encoding": "br"}, 415),
         (gzip.compress(b" " * 2**25), {"Content-Type": "application/json", "Content-Encoding": "gzip"}, 413),

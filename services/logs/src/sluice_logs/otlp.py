@@ -24,6 +24,16 @@ JSON = "application/json"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # What a record must have and OpenTelemetry may leave out.
 NOTHING = "-"
+# SystemError: what protobuf makes of a key with half a surrogate pair.
+UNREADABLE = (
+    DecodeError,
+    json_format.ParseError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    SystemError,
+)
 # Errors of single records that the answer repeats.
 SHOWN = 3
 IDS = (("traceId", 16), ("spanId", 8))
@@ -47,7 +57,7 @@ def decode(media: str, body: bytes) -> ExportLogsServiceRequest:
         data = json.loads(body)
         _ids_as_base64(data)
         return json_format.ParseDict(data, ExportLogsServiceRequest(), ignore_unknown_fields=True)
-    except (DecodeError, json_format.ParseError, ValueError, TypeError, AttributeError, RecursionError) as exc:
+    except UNREADABLE as exc:
         raise Malformed(str(exc)[:200]) from None
 
 
