@@ -27,6 +27,7 @@ from .conftest import Run
 from .work import SECRET, Nats, Stream
 
 URL = "/api/dlq/"
+UNKNOWN = "11111111-2222-4333-8444-555555555555"
 
 
 def bury(nats: Nats, subject: str, data: bytes, *, reason: str, user: str = "logs", **headers: str) -> None:
@@ -95,10 +96,10 @@ def test_a_parameter_that_cannot_be_read_is_400(client: TestClient, tokens: Toke
     ("method", "path", "scope"),
     [
         ("GET", URL, "dlq:read"),
-        ("GET", f"{URL}{uuid4()}/", "dlq:read"),
-        ("POST", f"{URL}{uuid4()}/replay/", "dlq:admin"),
+        ("GET", f"{URL}{UNKNOWN}/", "dlq:read"),
+        ("POST", f"{URL}{UNKNOWN}/replay/", "dlq:admin"),
         ("POST", f"{URL}replay/", "dlq:admin"),
-        ("DELETE", f"{URL}{uuid4()}/", "dlq:admin"),
+        ("DELETE", f"{URL}{UNKNOWN}/", "dlq:admin"),
     ],
 )
 def test_who_may_do_what(client: TestClient, tokens: Tokens, method: str, path: str, scope: str) -> None:
@@ -248,7 +249,7 @@ def test_what_is_no_message_is_not_sent(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["replay"], ["replay", "--all", str(uuid4())], ["show", "x"], ["delete", "../x"]]
+    "arguments", [["replay"], ["replay", "--all", UNKNOWN], ["show", "x"], ["delete", "../x"]]
 )
 def test_what_names_no_letter_is_not_asked(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_URL", "http://127.0.0.1:1")
