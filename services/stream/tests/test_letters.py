@@ -248,9 +248,7 @@ def test_what_is_no_message_is_not_sent(arguments: list[str]) -> None:
     assert isinstance(CliRunner().invoke(cli.messages, arguments).exception, Failure)
 
 
-@pytest.mark.parametrize(
-    "arguments", [["replay"], ["replay", "--all", UNKNOWN], ["show", "x"], ["delete", "../x"]]
-)
+@pytest.mark.parametrize("arguments", [["replay"], ["replay", "--all", UNKNOWN], ["show", "x"], ["delete", "../x"]])
 def test_what_names_no_letter_is_not_asked(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_URL", "http://127.0.0.1:1")
     assert isinstance(CliRunner().invoke(cli.dlq, arguments).exception, Failure)
