@@ -270,6 +270,7 @@ def rows(platform: Up) -> Mapping[str, str]:
         token = client.post("/api/auth/tokens/", {"name": "bad-input", "scopes": ["ids:write"]})
         values = {key: answer.json()[key] for key, answer in made.items()}
         values |= {"username": user.json()["username"], "token_id": token.json()["id"]}
+        values |= {"digit": 1, "tag_number": 1, "other": 2, "did": "group.EIC:x.b1", "type": "e"}
         return {key: quote(str(value), safe="") for key, value in values.items()}
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "from_token",
     "heartbeat_in",
     "logs_in",
+    "pcs",
     "token",
 ]
 
@@ -101,6 +102,11 @@ def agents_heartbeat(namespace: str | None, name: str) -> str:
 def audit(service: str) -> str:
     """Subject of the audit records of a service."""
     return f"audit.{token(service)}"
+
+
+def pcs(kind: str, verb: str) -> str:
+    """Subject of a change of physics configurations: ``pcs.tag.locked``."""
+    return f"pcs.{token(kind)}.{token(verb)}"
 
 
 def dlq(subject: str) -> str:

@@ -8,7 +8,20 @@ from functools import partial
 from fastapi import FastAPI
 
 from sluice_core.auth.passwords import AskedPasswords
-from sluice_core.bus import AGENTS, AUDIT, DLQ, HEARTBEATS, KEYS, LOGS, REVOKED, TOKENS, Consumer, consume, keep_room
+from sluice_core.bus import (
+    AGENTS,
+    AUDIT,
+    DLQ,
+    HEARTBEATS,
+    KEYS,
+    LOGS,
+    PCS,
+    REVOKED,
+    TOKENS,
+    Consumer,
+    consume,
+    keep_room,
+)
 from sluice_core.database import DatabaseAway
 from sluice_core.outbox import Relay
 from sluice_core.service import Service, build
@@ -51,7 +64,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         Read from the environment when absent.
     """
     settings = settings or Settings()
-    service = Service("registry", settings, keeps=(AGENTS, HEARTBEATS, AUDIT, LOGS, DLQ, KEYS, TOKENS, REVOKED))
+    service = Service("registry", settings, keeps=(AGENTS, HEARTBEATS, AUDIT, LOGS, PCS, DLQ, KEYS, TOKENS, REVOKED))
     relay = Relay(service.database, service.bus, tables.outbox)
     service.metrics.outbox(relay)
     events = AgentEvents(relay.wake, service.bus.publish)
@@ -111,6 +124,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         tasks.spawn("sweep", partial(heartbeats.sweep_regularly, settings.sweep_every))
         tasks.spawn("retention of dialogues", dialogues.forget_regularly)
         tasks.spawn("retention of audit records", audit.forget_regularly)
+        tasks.spawn("room for changes of configurations", partial(keep_room, service.bus, PCS))
         tasks.spawn("room for audit records", partial(keep_room, service.bus, AUDIT))
         work = partial(consume, service.bus, BEATS, beats.handle, tasks.stopping, outage=(DatabaseAway,))
         tasks.spawn("heartbeats from the bus", work, graceful=True)

@@ -5,7 +5,7 @@ from .client import Bus, ConsumerState, PubAck, Stored
 from .consumer import Handle, Poison, Rejected, consume
 from .errors import BusAway, BusError, StreamDiffers, StreamRefused
 from .message import Message
-from .streams import AGENTS, AUDIT, DLQ, HEARTBEATS, KEYS, LOGS, REVOKED, TOKENS, Bucket, Consumer, Stream
+from .streams import AGENTS, AUDIT, DLQ, HEARTBEATS, KEYS, LOGS, PCS, REVOKED, TOKENS, Bucket, Consumer, Stream
 from .trim import keep_room
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "HEARTBEATS",
     "KEYS",
     "LOGS",
+    "PCS",
     "REVOKED",
     "TOKENS",
     "Backoff",

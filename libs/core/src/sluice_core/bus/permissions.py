@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from sluice_core.subjects import audit, token
 
-from .streams import AGENTS, AUDIT, DLQ, HEARTBEATS, KEYS, LOGS, REVOKED, TOKENS, Bucket, Stream
+from .streams import AGENTS, AUDIT, DLQ, HEARTBEATS, KEYS, LOGS, PCS, REVOKED, TOKENS, Bucket, Stream
 
 __all__ = ["ADMIN", "PROGRAMS", "SERVICES", "Grant", "authorization"]
 
@@ -62,10 +62,11 @@ SERVICES: Mapping[str, Grant] = {
     "registry": Grant(
         publish=("agents.state.>", "agents.heartbeat.>"),
         consume=((HEARTBEATS.name, "registry"), (AUDIT.name, "registry-audit")),
-        keep=(AGENTS, HEARTBEATS, AUDIT, LOGS, DLQ, KEYS, TOKENS, REVOKED),
+        keep=(AGENTS, HEARTBEATS, AUDIT, LOGS, PCS, DLQ, KEYS, TOKENS, REVOKED),
         write=BUCKETS,
     ),
     "logs": Grant(publish=("logs.accepted", "logs.tail.>"), consume=((LOGS.name, "logs"),)),
+    "pcs": Grant(publish=PCS.subjects),
     "stream": Grant(publish=("messages.*.*", "outbound.>", "agents.in.heartbeat.>")),
 }
 """One line a service; a new service adds its own."""

@@ -17,6 +17,7 @@ __all__ = [
     "HEARTBEATS",
     "KEYS",
     "LOGS",
+    "PCS",
     "REVOKED",
     "TOKENS",
     "Bucket",
@@ -218,6 +219,18 @@ LOGS = Stream(
     max_age=30 * DAY,
 )
 """Log records on their way to PostgreSQL."""
+
+PCS_KINDS = ("category", "tag", "params", "dataset", "config", "campaign", "task", "queue", "endpoint")
+
+PCS = Stream(
+    name="PCS",
+    # Each kind by its name: programs may publish `pcs.in.>`, and that is no event.
+    subjects=tuple(f"pcs.{kind}.*" for kind in PCS_KINDS),
+    # 2 kB a change: ten thousand of them, more than a campaign has.
+    max_bytes=64 * MB,
+    max_age=30 * DAY,
+)
+"""Changes of physics configurations, from the outbox of their service."""
 
 DLQ = Stream(
     name="DLQ",
