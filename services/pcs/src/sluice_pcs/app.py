@@ -12,17 +12,25 @@ from sluice_core.rest.operations import Operations
 from sluice_core.service import Service, build
 from sluice_pcs import resources, tables
 from sluice_pcs.events import Events
+from sluice_pcs.handlers import campaigns as campaign_doors
 from sluice_pcs.handlers import categories, index
 from sluice_pcs.handlers import datasets as dataset_doors
 from sluice_pcs.handlers import definitions as definition_doors
 from sluice_pcs.handlers import tags as tag_doors
+from sluice_pcs.handlers import transfer as transfer_doors
+from sluice_pcs.service.campaigns import Campaigns
+from sluice_pcs.service.computing import check_config, kept_while_used
 from sluice_pcs.service.datasets import Datasets
 from sluice_pcs.service.definitions import Definitions
 from sluice_pcs.service.rights import claim, owned
 from sluice_pcs.service.tags import Tags
+from sluice_pcs.service.transfer import Transfer
 from sluice_pcs.settings import Settings
 
 __all__ = ["create_app"]
+
+# A campaign of ten thousand tags.
+BODY_LIMIT = 4 * 2**20
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -45,7 +53,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     category = replace(
         resources.CATEGORIES, admit=owned, prepare=claim, on_change=events.following("category", "digit")
     )
-    configs = replace(resources.PROD_CONFIGS, admit=owned, prepare=claim, on_change=events.following("config", "name"))
+    configs = replace(
+        resources.PROD_CONFIGS, admit=owned, prepare=check_config, on_change=events.following("config", "name")
+    )
+    campaigns = replace(resources.CAMPAIGNS, admit=owned, prepare=claim, on_change=events.following("campaign", "name"))
+    computing = tuple(
+        replace(resource, admit=kept_while_used(field), on_change=events.following(kind, "name"))
+        for resource, field, kind in (
+            (resources.PANDA_QUEUES, "panda_queue", "queue"),
+            (resources.RUCIO_ENDPOINTS, "rucio_rse", "endpoint"),
+        )
+    )
 
     @asynccontextmanager
     async def wire(service: Service) -> AsyncIterator[None]:
@@ -58,7 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         service,
         title="Sluice physics configurations",
         package="sluice_pcs",
-        resources=(category, *tags.resources.values(), datasets.resource, configs),
+        resources=(category, *tags.resources.values(), datasets.resource, configs, campaigns, *computing),
         endpoints=(
             *index.endpoints(),
             *categories.endpoints(database, Operations(category, database, zone), category),
@@ -66,6 +84,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             *definition_doors.endpoints(definitions),
             *dataset_doors.endpoints(datasets),
         ),
-        routers=(tag_doors.router(tags), dataset_doors.router(datasets)),
+        routers=(
+            tag_doors.router(tags),
+            dataset_doors.router(datasets),
+            campaign_doors.router(Campaigns(database, campaigns, events)),
+            transfer_doors.router(Transfer(database, tags, definitions, events)),
+        ),
         wire=wire,
+        body_limit=BODY_LIMIT,
     )

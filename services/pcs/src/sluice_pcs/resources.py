@@ -380,7 +380,7 @@ def _computing(name: str, model: str, label: str, table: Any, description: str) 
         label=label,
         table=table,
         key="name",
-        write=Scope.PCS_WRITE,
+        write=Scope.PCS_ADMIN,
         fields=(
             Text("name", required=True, max_length=200, unique=True),
             Text("description", blank=True, default=""),

@@ -18,7 +18,7 @@ from sluice_pcs.kinds import BY_LETTER, PHYSICS, Kind
 from sluice_pcs.service.definitions import Definitions, complaints
 from sluice_pcs.service.rights import claim, insist_on_own
 from sluice_pcs.store.numbers import Numbers
-from sluice_pcs.store.tags import TagStore, category_exists
+from sluice_pcs.store.tags import CategoryStore, TagStore
 
 __all__ = ["Tags"]
 
@@ -137,7 +137,7 @@ class Tags:
             if errors := complaints(defs, before["parameters"], before.get("category")):
                 raise Invalid({"parameters": errors})
             after = self.stores[kind.letter].lock(connection, number)
-            self._tell(connection, kind, "locked", before, after, caller)
+            self.tell(connection, kind, "locked", before, after, caller)
             return after
 
         return await self._database.run(self._database.transact, work)
@@ -158,7 +158,7 @@ class Tags:
             insist_on_own(caller, row["created_by"], "delete", "this tag")
             if not self.stores[kind.letter].delete(connection, number):
                 raise ApiError(409, {"detail": f"Tag {row['tag_label']} is used by a dataset."})
-            self._tell(connection, kind, "deleted", row, None, caller)
+            self.tell(connection, kind, "deleted", row, None, caller)
             return row
 
         return await self._database.run(self._database.transact, work)
@@ -232,9 +232,10 @@ class Tags:
             return
         number = self.number(connection, kind, values.get("category"))
         # Whoever has the number is alone with its kind until the end.
-        same = self.stores[kind.letter].labelled_like(connection, values["parameters"]) if unique else None
+        same = self.stores[kind.letter].like(connection, values["parameters"]) if unique else None
         if same is not None:
-            raise ApiError(409, {"detail": f"Tag {same} has these parameters already.", "tag_label": same})
+            label = same["tag_label"]
+            raise ApiError(409, {"detail": f"Tag {label} has these parameters already.", "tag_label": label})
         values.update(tag_number=number, tag_label=kind.label(number))
 
     def number(self, connection: Connection, kind: Kind, category: int | None) -> int:
@@ -257,9 +258,9 @@ class Tags:
         return free
 
     def _changed(self, kind: Kind, connection: Connection, change: Change) -> None:
-        self._tell(connection, kind, change.kind, change.before, change.after, change.by)
+        self.tell(connection, kind, change.kind, change.before, change.after, change.by)
 
-    def _tell(
+    def tell(
         self,
         connection: Connection,
         kind: Kind,
@@ -268,6 +269,7 @@ class Tags:
         after: Row | None,
         by: Identity | None,
     ) -> None:
+        """Add a change to the history of its tag, and say it to everybody."""
         row = after or before
         assert row is not None
         name = by.subject if by is not None else row["created_by"]
@@ -291,6 +293,6 @@ def _insist_on_category(connection: Connection, given: Any) -> None:
         digit = int(given) if not isinstance(given, bool) else None
     except ValueError:
         digit = None
-    if digit is None or not 1 <= digit <= 9 or not category_exists(connection, digit):
+    if digit is None or not 1 <= digit <= 9 or not CategoryStore(connection).exists(digit):
         shown = printable(given[:100]) if isinstance(given, str) else given
         raise Invalid({"category": [f"Category {shown} does not exist."]})

@@ -11,7 +11,7 @@ from sluice_core.rest import Resource
 from sluice_core.rest.store import ResourceStore
 from sluice_pcs.tables import param_def, physics_category, tag_change
 
-__all__ = ["DefinitionStore", "TagStore", "category_exists"]
+__all__ = ["CategoryStore", "DefinitionStore", "TagStore"]
 
 Row = dict[str, Any]
 _FOUND = [tag_change.c[name] for name in ("id", "action", "by", "at", "before", "after")]
@@ -56,23 +56,25 @@ class TagStore:
             return False
         return True
 
-    def labelled_like(
-        self, connection: Connection, parameters: Mapping[str, Any], category: int | None = None
-    ) -> str | None:
-        """Return the label of the first tag with exactly these parameters, in a category if one is given."""
+    def like(self, connection: Connection, parameters: Mapping[str, Any], category: int | None = None) -> Row | None:
+        """Return the first tag with exactly these parameters, in a category if one is given."""
         columns = self._table.c
         alike = columns.parameters.contains(parameters)  # which an index answers
-        same = select(columns.tag_label).where(alike, columns.parameters == parameters)
+        same = select(self._table).where(alike, columns.parameters == parameters)
         if category is not None:
             same = same.where(columns.category == category)
-        label: str | None = connection.execute(same.order_by(columns.tag_number).limit(1)).scalar()
-        return label
+        found = connection.execute(same.order_by(columns.tag_number).limit(1)).mappings().first()
+        return None if found is None else dict(found)
 
     def all(self, connection: Connection) -> list[Row]:
         """Return all tags of the kind by number."""
-        names = [column.name for column in self._table.c]
         found = connection.execute(select(self._table).order_by(self._table.c.tag_number))
-        return [dict(zip(names, row, strict=True)) for row in found]
+        return [dict(row) for row in found.mappings()]
+
+    def was_given(self, connection: Connection, number: int) -> bool:
+        """Whether a tag has, or had, this number."""
+        query = select(tag_change.c.id).where(tag_change.c.kind == self._letter, tag_change.c.tag_number == number)
+        return connection.execute(query.limit(1)).first() is not None
 
     def highest(self, connection: Connection, modulo: int | None = None) -> int:
         """Return the highest number that was ever given, or the highest remainder; 0 without any."""
@@ -105,10 +107,32 @@ class TagStore:
         return [dict(row) for row in found.mappings()]
 
 
-def category_exists(connection: Connection, digit: int) -> bool:
-    """Whether there is such a category."""
-    query = select(physics_category.c.digit).where(physics_category.c.digit == digit)
-    return connection.execute(query).first() is not None
+class CategoryStore:
+    """The ``physics_category`` table. Never commits.
+
+    Parameters
+    ----------
+    connection
+        In a transaction of the caller's.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def exists(self, digit: int) -> bool:
+        """Whether there is such a category."""
+        query = select(physics_category.c.digit).where(physics_category.c.digit == digit)
+        return self._connection.execute(query).first() is not None
+
+    def all(self) -> list[Row]:
+        """Return all categories by digit."""
+        found = self._connection.execute(select(physics_category).order_by(physics_category.c.digit))
+        return [dict(row) for row in found.mappings()]
+
+    def add(self, values: Mapping[str, Any]) -> Row:
+        """Store a category and return it."""
+        statement = insert(physics_category).values(dict(values)).returning(*physics_category.c)
+        return dict(self._connection.execute(statement).mappings().one())
 
 
 class DefinitionStore:
