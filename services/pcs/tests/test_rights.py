@@ -82,6 +82,23 @@ def matrix() -> list[Verb]:
         Verb("prod-configs", "PATCH", "{}/", {"description": "x"}, OWNS),
         Verb("prod-configs", "PUT", "{}/", "config", OWNS),
         Verb("prod-configs", "DELETE", "{}/", None, REMOVES),
+        Verb("campaigns", "GET", "", None, OPEN),
+        Verb("campaigns", "POST", "", "campaign", CREATES),
+        Verb("campaigns", "PATCH", "{}/", {"description": "x"}, OWNS),
+        Verb("campaigns", "PUT", "{}/", "campaign", OWNS),
+        Verb("campaigns", "DELETE", "{}/", None, REMOVES),
+        Verb("campaigns", "POST", "{}/set-current/", None, (401, 403, 403, 403, 200)),
+        Verb("campaigns", "POST", "{}/clone/", "clone", (401, 403, 201, 201, 201)),
+        Verb("prod-tasks", "GET", "", None, OPEN),
+        Verb("prod-tasks", "GET", "{}/", None, OPEN),
+        Verb("prod-tasks", "POST", "", "task", CREATES),
+        Verb("prod-tasks", "PATCH", "{}/", {"description": "x"}, OWNS),
+        Verb("prod-tasks", "PUT", "{}/", "task", OWNS),
+        Verb("prod-tasks", "DELETE", "{}/", None, REMOVES),
+        Verb("prod-tasks", "POST", "{}/lock/", None, OWNS),
+        Verb("prod-tasks", "POST", "{}/set-status/", {"status": "ready"}, OWNS),
+        Verb("prod-tasks", "POST", "{}/generate-commands/", None, OWNS),
+        Verb("prod-tasks", "POST", "record-submission/?name={}", "record", OWNS),
     ]
     return rows
 
@@ -113,9 +130,17 @@ class World:
         if resource == "physics-categories":
             number = next(self._numbers) + 1
             return category(self._client, number, f"C{number}")["digit"]
-        reply = self._client.post(f"{API}{resource}/", json=self.body(resource.removeprefix("prod-")[:-1], "ada"))
+        body = self.body(resource.removeprefix("prod-")[:-1], "ada")
+        reply = self._client.post(f"{API}{resource}/", json=body)
         assert reply.status_code == 201, reply.text
         return reply.json()["id"]
+
+    def shared(self, what: str) -> int:
+        """Return the id of the one that all tasks refer to."""
+        path = f"{API}{what.replace('_', '-')}s/"
+        if not (rows := self._client.get(path).json()):
+            return int(self.make(path.removeprefix(API)[:-1]))
+        return int(rows[-1]["id"])
 
     def body(self, wanted: Any, by: str) -> Any:
         """Return what a request sends, in the name of its caller where it makes something."""
@@ -124,8 +149,15 @@ class World:
             return {"digit": 9 - number % 3, "name": f"N{number}", "created_by": by}
         if wanted == "dataset":
             return composition(self._rows, by, sample_name=f"n{number}")
-        if wanted == "config":
+        if wanted in ("config", "campaign"):
             return {"name": f"c{number}", "created_by": by}
+        if wanted == "clone":
+            return {"name": f"clone{number}"}
+        if wanted == "record":
+            return {"jedi_task_id": number}
+        if wanted == "task":
+            made = {each: self.shared(each) for each in ("dataset", "prod_config")}
+            return {"name": f"t{number}", "csv_file": "x.csv", "created_by": by, **made}
         return {"created_by": by, **wanted} if wanted and "parameters" in wanted else wanted
 
 

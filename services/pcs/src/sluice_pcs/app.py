@@ -17,6 +17,7 @@ from sluice_pcs.handlers import categories, index
 from sluice_pcs.handlers import datasets as dataset_doors
 from sluice_pcs.handlers import definitions as definition_doors
 from sluice_pcs.handlers import tags as tag_doors
+from sluice_pcs.handlers import tasks as task_doors
 from sluice_pcs.handlers import transfer as transfer_doors
 from sluice_pcs.service.campaigns import Campaigns
 from sluice_pcs.service.computing import check_config, kept_while_used
@@ -24,6 +25,7 @@ from sluice_pcs.service.datasets import Datasets
 from sluice_pcs.service.definitions import Definitions
 from sluice_pcs.service.rights import claim, owned
 from sluice_pcs.service.tags import Tags
+from sluice_pcs.service.tasks import Tasks
 from sluice_pcs.service.transfer import Transfer
 from sluice_pcs.settings import Settings
 
@@ -57,6 +59,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         resources.PROD_CONFIGS, admit=owned, prepare=check_config, on_change=events.following("config", "name")
     )
     campaigns = replace(resources.CAMPAIGNS, admit=owned, prepare=claim, on_change=events.following("campaign", "name"))
+    tasks = Tasks(
+        database,
+        resources.PROD_TASKS,
+        resources.DATASETS,
+        resources.PROD_CONFIGS,
+        resources.TAGS_BY_ID,
+        events,
+        transformation=settings.transformation,
+    )
     computing = tuple(
         replace(resource, admit=kept_while_used(field), on_change=events.following(kind, "name"))
         for resource, field, kind in (
@@ -76,13 +87,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         service,
         title="Sluice physics configurations",
         package="sluice_pcs",
-        resources=(category, *tags.resources.values(), datasets.resource, configs, campaigns, *computing),
+        resources=(
+            category,
+            *tags.resources.values(),
+            datasets.resource,
+            configs,
+            campaigns,
+            tasks.resource,
+            *computing,
+        ),
         endpoints=(
             *index.endpoints(),
             *categories.endpoints(database, Operations(category, database, zone), category),
             *tag_doors.endpoints(tags),
             *definition_doors.endpoints(definitions),
             *dataset_doors.endpoints(datasets),
+            *task_doors.endpoints(tasks),
         ),
         routers=(
             tag_doors.router(tags),

@@ -33,6 +33,7 @@ __all__ = [
     "PROD_TASKS",
     "RUCIO_ENDPOINTS",
     "TAGS",
+    "TAGS_BY_ID",
 ]
 
 PREFIX = "/pcs/api"
@@ -344,11 +345,16 @@ PROD_TASKS = Resource(
         ForeignKey("dataset_did", DATASETS, slug="did", stored_as="dataset", read_only=True),
         ForeignKey("prod_config", PROD_CONFIGS, required=True),
         ForeignKey("prod_config_name", PROD_CONFIGS, slug="name", stored_as="prod_config", read_only=True),
-        ForeignKey("campaign", CAMPAIGNS, null=True),
-        _short("requestor", 100),
-        Integer("priority", null=True),
         _short("csv_file", 500),
         Object("overrides", null=True),
+        Derived("input_dataset_dids", sql="coalesce(prod_task.overrides -> 'input_dids', '[]'::jsonb)", kind="array"),
+        Derived(
+            "output_dataset_dids",
+            sql="(SELECT jsonb_agg(block.did ORDER BY block.block_num) FROM dataset JOIN dataset AS block "
+            "ON block.dataset_name = dataset.dataset_name WHERE dataset.id = prod_task.dataset)",
+            kind="array",
+        ),
+        Derived("intermediate_dataset_dids", sql="'[]'::jsonb", kind="array"),
         Text("condor_command", read_only=True, default=""),
         Text("panda_command", read_only=True, default=""),
         Integer("panda_task_id", bits=64, read_only=True, null=True),
@@ -365,6 +371,9 @@ PROD_TASKS = Resource(
         Text("condor_cluster_id", read_only=True, default="", max_length=100),
         *_made(),
         DateTime("updated_at", auto="update"),
+        ForeignKey("campaign", CAMPAIGNS, null=True),
+        _short("requestor", 100),
+        Integer("priority", null=True),
     ),
     order=("-updated_at",),
     filters=("status", "dataset", "prod_config", "campaign", "created_by", _containing("name", "description")),

@@ -17,8 +17,10 @@ __all__ = ["commands"]
 API = "/pcs/api/"
 
 commands = typer.Typer(help="Physics configurations: tags, datasets, tasks.", no_args_is_help=True)
+tasks = typer.Typer(help="Production tasks.", no_args_is_help=True)
 queues = typer.Typer(help="Queues of PanDA.", no_args_is_help=True)
 endpoints = typer.Typer(help="Storage elements of Rucio.", no_args_is_help=True)
+commands.add_typer(tasks, name="task")
 commands.add_typer(queues, name="queues")
 commands.add_typer(endpoints, name="endpoints")
 
@@ -206,6 +208,82 @@ def _configurations(found: Any) -> Iterable[dict[str, Any]]:
 def _status(configuration: dict[str, Any]) -> dict[str, str]:
     status = configuration.get("status")
     return {"status": status} if isinstance(status, str) and 0 < len(status) <= 20 else {}
+
+
+Name = Annotated[str, typer.Argument(help="Composed name, name, or the beginning of one up to a dot.")]
+
+
+@tasks.command("list")
+def list_tasks(
+    status: Annotated[str | None, typer.Option(help="Such as draft or submitted.")] = None, as_json: AsJson = False
+) -> None:
+    """List production tasks, what changed last first."""
+    with Api.find() as api:
+        rows = api.get(f"{API}prod-tasks/", status=status)
+    if as_json:
+        return print_json(rows)
+    print_table(
+        ("Task", "Status", "Dataset", "Configuration", "JEDI task"),
+        (
+            (row["name"], row["status"], row["dataset_name"], row["prod_config_name"], row["panda_task_id"])
+            for row in rows
+        ),
+    )
+    return None
+
+
+@tasks.command("show")
+def show_task(name: Name, as_json: AsJson = False) -> None:
+    """Show one production task."""
+    with Api.find() as api:
+        row = api.get(_task(name))
+    if as_json:
+        return print_json(row)
+    attempts = row.pop("panda_tasks")
+    print_table(("", ""), row.items(), title=row["name"])
+    print_table(
+        ("Try", "Name", "JEDI task", "Status"),
+        ((each["try_number"], each["task_name"], each["jedi_task_id"], each["status_snapshot"]) for each in attempts),
+    )
+    return None
+
+
+@tasks.command("lock")
+def lock_task(name: Name, as_json: AsJson = False) -> None:
+    """Make a draft ready for submission."""
+    with Api.find() as api:
+        row = api.post(f"{_task(name)}lock/")
+    print_json(row) if as_json else typer.echo(f"{row['name']} is {row['status']}.")
+
+
+@tasks.command("command")
+def task_command(
+    name: Name,
+    fmt: Annotated[str, typer.Option("--format", help="condor, panda, jedi, evgen or dump.")] = "condor",
+    as_json: AsJson = False,
+) -> None:
+    """Print what a task is submitted with."""
+    with Api.find() as api:
+        text = api.text(f"{API}prod-tasks/command/", name=name, fmt=fmt)
+    print_json({fmt: text}) if as_json and fmt in ("condor", "panda") else typer.echo(text)
+
+
+@tasks.command("submit")
+def submit_task(
+    name: Name,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be handed over.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Hand a ready task to whoever submits."""
+    with Api.find() as api:
+        found = api.post(f"{_task(name)}submit/{'?dry_run=true' if dry_run else ''}")
+    if as_json or dry_run:
+        return print_json(found)
+    return typer.echo(f"{found['name']} is {found['status']}.")
+
+
+def _task(name: str) -> str:
+    return f"{API}prod-tasks/{quote(name, safe='')}/"
 
 
 File = Annotated[Path, typer.Argument(help="JSON: configurations by name.")]

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sluice_core.rest import ApiError, Attempt
+from sluice_pcs.service.overrides import data_complaints
 from sluice_pcs.service.rights import claim
 from sluice_pcs.store.computing import KNOWN_AS, ComputingStore
 
@@ -25,6 +26,8 @@ def unknown_names(connection: Connection, values: Mapping[str, Any]) -> dict[str
 def check_config(connection: Connection, attempt: Attempt) -> None:
     """Look at a production configuration that is about to be written."""
     claim(connection, attempt)
+    if messages := data_complaints(attempt.values.get("data")):
+        attempt.errors.setdefault("data", []).extend(messages)
     for field, message in unknown_names(connection, attempt.values).items():
         attempt.errors.setdefault(field, []).append(message)
 

@@ -119,7 +119,7 @@ class Transfer:
             return report
 
         try:
-            report = await self._database.run(self._database.transact, work)
+            report: _Report = await self._database.run(self._database.transact, work)
         except _Undo as exc:
             report = exc.report
         return report.shown(dry_run=dry_run)
