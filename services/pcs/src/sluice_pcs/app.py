@@ -16,6 +16,7 @@ from sluice_pcs.handlers import campaigns as campaign_doors
 from sluice_pcs.handlers import categories, index
 from sluice_pcs.handlers import datasets as dataset_doors
 from sluice_pcs.handlers import definitions as definition_doors
+from sluice_pcs.handlers import intake as intake_doors
 from sluice_pcs.handlers import tags as tag_doors
 from sluice_pcs.handlers import tasks as task_doors
 from sluice_pcs.handlers import transfer as transfer_doors
@@ -23,6 +24,7 @@ from sluice_pcs.service.campaigns import Campaigns
 from sluice_pcs.service.computing import check_config, kept_while_used
 from sluice_pcs.service.datasets import Datasets
 from sluice_pcs.service.definitions import Definitions
+from sluice_pcs.service.intake import Intake
 from sluice_pcs.service.rights import claim, owned
 from sluice_pcs.service.tags import Tags
 from sluice_pcs.service.tasks import Tasks
@@ -59,6 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         resources.PROD_CONFIGS, admit=owned, prepare=check_config, on_change=events.following("config", "name")
     )
     campaigns = replace(resources.CAMPAIGNS, admit=owned, prepare=claim, on_change=events.following("campaign", "name"))
+    intake = Intake(database, datasets.store, Operations(datasets.resource, database, zone), events)
     tasks = Tasks(
         database,
         resources.PROD_TASKS,
@@ -102,6 +105,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             *tag_doors.endpoints(tags),
             *definition_doors.endpoints(definitions),
             *dataset_doors.endpoints(datasets),
+            *intake_doors.endpoints(intake),
             *task_doors.endpoints(tasks),
         ),
         routers=(

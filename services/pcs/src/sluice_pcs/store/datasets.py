@@ -120,3 +120,20 @@ class DatasetStore:
         query = select(dataset.c.id).where(dataset.c.dataset_name == name, dataset.c.block_num == block)
         key = connection.execute(query).scalar()
         return None if key is None else self._rows.get(connection, key)
+
+    def at(self, connection: Connection, kind: str, place: str) -> Row | None:
+        """Return the first block of the data set whose files are at a place."""
+        source = dataset.c.metadata["source"]
+        where = (source["kind"].astext == kind, source["location"].astext == place, dataset.c.block_num == 1)
+        key = connection.execute(select(dataset.c.id).where(*where).order_by(dataset.c.id).limit(1)).scalar()
+        return None if key is None else self._rows.get(connection, key)
+
+    def labelled(self, connection: Connection, letter: str, label: str) -> int | None:
+        """Return the id of a tag by its label."""
+        table = tags[letter]
+        key: int | None = connection.execute(select(table.c.id).where(table.c.tag_label == label)).scalar()
+        return key
+
+    def change(self, connection: Connection, name: str, values: Mapping[str, Any]) -> None:
+        """Write columns of all blocks of a data set."""
+        connection.execute(update(dataset).where(dataset.c.dataset_name == name).values(dict(values)))
