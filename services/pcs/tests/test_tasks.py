@@ -240,3 +240,41 @@ def test_nobody_else_moves_or_changes_a_task(ada: TestClient, tokens: Tokens) ->
     forged = ada.patch(f"{TASKS}t1/", json={"status": "completed", "panda_task_id": 1, "description": "y"}).json()
     assert (forged["status"], forged["panda_task_id"], forged["description"]) == ("draft", None, "y")
     assert ada.delete(f"{TASKS}t1/").status_code == 204
+
+
+def test_an_entry_of_the_catalogue_is_one_task(ada: TestClient) -> None:
+    data = dataset(ada)
+    config(ada)
+    intake = f"{TASKS}intake/"
+    assert ada.post(intake, json={"name": "x"}).status_code == 400
+    missing = ada.post(intake, json={"public_catalog_issue": 17})
+    said = "No existing task for this entry; creation requires: name, dataset, prod_config"
+    assert (missing.status_code, missing.json()) == (400, {"detail": said})
+    body = {"public_catalog_issue": 17, "name": "t1", "dataset": data["did"], "prod_config": "std"}
+    for field in ("dataset", "prod_config"):
+        unknown = ada.post(intake, json={**body, field: "nobody"})
+        assert (unknown.status_code, unknown.json()) == (400, {"detail": f"{field} not found: nobody"})
+    made = ada.post(intake, json=body)
+    assert (made.status_code, made.json()["status"], made.json()["created_by"]) == (201, "draft", "ada")
+    assert made.json()["overrides"] == {"public_catalog_issue": 17}
+    again = ada.post(intake, json={"public_catalog_issue": 17})
+    assert (again.status_code, again.json()) == (200, made.json())
+    for bad in ({**body, "overrides": [1]}, {**body, "name": "\0"}, {**body, "public_catalog_repo": "\0"}):
+        assert ada.post(intake, json=bad).status_code == 400
+
+
+def test_operations_are_asked_for_where_jedi_has_the_task(ada: TestClient) -> None:
+    task(ada, dataset(ada), config(ada))
+    retry = f"{TASKS}t1/panda-add-retry/"
+    assert ada.post(retry, json={}).json() == {"detail": "Task t1 has no JEDI task."}
+    ada.post(f"{TASKS}record-submission/?name=t1", json={"jedi_task_id": 5})
+    asked = ada.post(retry, json={"increase": 2})
+    assert (asked.status_code, asked.json()) == (
+        202,
+        {"queued": True, "operation": "increase_attempts", "jedi_task_id": 5},
+    )
+    failures = ada.post(f"{TASKS}t1/panda-retry-failures/", json={"new_parameters": {"nEvents": 1}})
+    assert (failures.status_code, failures.json()["operation"]) == (202, "retry_failures")
+    assert ada.post(retry, json={"jedi_task_id": 6}).status_code == 409
+    for bad in ({"increase": 0}, {"increase": "x"}, {"jedi_task_id": "x"}):
+        assert ada.post(retry, json=bad).status_code == 400

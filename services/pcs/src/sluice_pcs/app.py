@@ -69,6 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         resources.PROD_CONFIGS,
         resources.TAGS_BY_ID,
         events,
+        zone=zone,
         transformation=settings.transformation,
     )
     computing = tuple(

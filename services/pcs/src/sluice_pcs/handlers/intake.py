@@ -1,6 +1,6 @@
 """What is done to many data sets at once, and intake of those from outside (contract 10.2)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -11,6 +11,8 @@ from sluice_pcs.handlers.answers import document
 from sluice_pcs.service.intake import Intake
 
 __all__ = ["endpoints"]
+
+Handler = Callable[[Request], Awaitable[Reply]]
 
 PATH = "/pcs/api/datasets/"
 MOST = 1000
@@ -78,7 +80,7 @@ def endpoints(intake: Intake) -> tuple[Endpoint, ...]:
         return Reply(201 if created else 200, row)
 
     def post(
-        name: str, handler: Any, summary: str, properties: Mapping[str, Any], answers: Mapping[str, str]
+        name: str, handler: Handler, summary: str, properties: Mapping[str, Any], answers: Mapping[str, str]
     ) -> Endpoint:
         described = document(
             "datasets",

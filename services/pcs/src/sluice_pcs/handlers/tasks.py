@@ -1,13 +1,15 @@
 """Production tasks: commands and verbs (contract 10.4 to 10.6)."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC
 from typing import Any
 
 import msgspec
 
 from sluice_core.audit import note
 from sluice_core.auth import Scope
-from sluice_core.rest import ApiError, Endpoint, Reply, Request
+from sluice_core.rest import ApiError, Endpoint, FieldError, Reply, Request, Text
+from sluice_pcs.fields import Object
 from sluice_pcs.handlers.answers import document
 from sluice_pcs.service.tasks import FORMATS, Tasks
 
@@ -17,13 +19,25 @@ PATH = "/pcs/api/prod-tasks/"
 ONE = f"{PATH}{{name}}/"
 TEXT: Mapping[str, Any] = {"type": "string"}
 TASK = {"$ref": "#/components/schemas/ProdTask"}
-ANSWERS = {
-    "200": "Done",
+REFUSALS = {
     "400": "Bad values, or it cannot be done now",
     "403": "Somebody else's, or no right",
     "404": "No such task",
     "409": "Several are called so, or it was done already",
 }
+CATALOGUE = tuple(
+    f"public_catalog_{each}"
+    for each in ("repo", "issue", "pr", "row_index", "csv_path", "row_key", "page_url", "commit_sha")
+)
+OVERRIDES = Object("overrides")
+TAKEN = (
+    Text("name", blank=True, max_length=255),
+    Text("dataset", blank=True, max_length=400),
+    Text("prod_config", blank=True, max_length=200),
+    Text("description", blank=True),
+    Text("csv_file", blank=True, max_length=500),
+    Text("requestor", blank=True, max_length=100),
+)
 Handler = Callable[[Request], Awaitable[Reply]]
 
 
@@ -81,12 +95,59 @@ def endpoints(tasks: Tasks) -> tuple[Endpoint, ...]:
             raise ApiError(400, {"detail": "dids must be a list of DIDs."})
         return Reply(200, await tasks.link(request.arguments["name"], dids, request.identity))
 
+    async def take(request: Request) -> Reply:
+        data = await _object(request)
+        given: dict[str, Any] = {}
+        for field in TAKEN:
+            try:
+                given[field.name] = field.parse(data.get(field.name, ""), UTC)
+            except FieldError as exc:
+                raise ApiError(400, {field.name: list(exc.args)}) from None
+        said = data.get("overrides") or {}
+        try:
+            said = OVERRIDES.parse({**said, **{name: data[name] for name in CATALOGUE if name in data}}, UTC)
+        except (FieldError, TypeError):
+            raise ApiError(400, {"overrides": ["A JSON object is required."]}) from None
+        caller = request.identity
+        assert caller is not None
+        given["overrides"] = said
+
+        def body(dataset: int, config: int) -> dict[str, Any]:
+            texts = {name: given[name] for name in ("name", "description", "csv_file", "requestor")}
+            return {**texts, "dataset": dataset, "prod_config": config, "overrides": said, "created_by": caller.subject}
+
+        row, created = await tasks.take(given, body, caller)
+        note().key = str(row["id"])
+        return Reply(201 if created else 200, row)
+
+    async def add_retry(request: Request) -> Reply:
+        data = await _object(request)
+        increase = data.get("increase", 1)
+        if not isinstance(increase, int) or isinstance(increase, bool) or not 1 <= increase <= 100:
+            raise ApiError(400, {"detail": "increase must be an integer from 1 to 100"})
+        more = {"increase": increase}
+        return await _operated(request, data, "increase_attempts", more)
+
+    async def retry_failures(request: Request) -> Reply:
+        data = await _object(request)
+        try:
+            parameters = OVERRIDES.parse(data.get("new_parameters", {}), UTC)
+        except FieldError:
+            raise ApiError(400, {"detail": "new_parameters must be an object"}) from None
+        return await _operated(request, data, "retry_failures", {"new_parameters": parameters})
+
+    async def _operated(request: Request, data: Mapping[str, Any], operation: str, more: Mapping[str, Any]) -> Reply:
+        number = data.get("jedi_task_id")
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+            raise ApiError(400, {"detail": "jedi_task_id must be an integer"})
+        return Reply(202, await tasks.operate(request.arguments["name"], operation, number, more, request.identity))
+
     def post(path: str, handler: Handler, operation: str, summary: str, **more: Any) -> Endpoint:
         described = document(
             "prod-tasks",
             f"prod_tasks_{operation}",
             summary,
-            ANSWERS,
+            {**(more.pop("answers", None) or {"200": "Done"}), **REFUSALS},
             path={"name": TEXT} if "{" in path else None,
             **{"answer": TASK, **more},
         )
@@ -118,6 +179,14 @@ def endpoints(tasks: Tasks) -> tuple[Endpoint, ...]:
     }
     failed = {"type": "object", "properties": {"panda_tasks_id": {"type": "integer"}, "reason": TEXT}}
     linked = {"type": "object", "properties": {"did": TEXT, "dids": {"type": "array", "items": TEXT}}}
+    operated = {
+        "type": "object",
+        "properties": {
+            "jedi_task_id": {"type": "integer"},
+            "increase": {"type": "integer", "default": 1},
+            "new_parameters": {"type": "object"},
+        },
+    }
     return (
         Endpoint(f"{PATH}command/", {"GET": command}, auth="read", openapi={"get": commanded}),
         post(
@@ -146,6 +215,37 @@ def endpoints(tasks: Tasks) -> tuple[Endpoint, ...]:
             "submit",
             "Hand it to whoever submits",
             query={"dry_run": {"type": "boolean"}},
+        ),
+        post(
+            f"{ONE}panda-add-retry/",
+            add_retry,
+            "add_retry",
+            "Let JEDI try more often",
+            body=operated,
+            answers={"202": "Asked for"},
+        ),
+        post(
+            f"{ONE}panda-retry-failures/",
+            retry_failures,
+            "retry_failures",
+            "Let JEDI try again what failed",
+            body=operated,
+            answers={"202": "Asked for"},
+        ),
+        post(
+            f"{PATH}intake/",
+            take,
+            "intake",
+            "The task of an entry of the public catalogue, made when there is none",
+            body={
+                "type": "object",
+                "properties": {
+                    **{field.name: field.schema() for field in TAKEN},
+                    "overrides": {"type": "object"},
+                    **{name: {} for name in CATALOGUE},
+                },
+            },
+            answers={"200": "It was there", "201": "It is new"},
         ),
         post(f"{ONE}link-input/", link, "link_input", "Say which datasets are its input", body=linked),
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, tzinfo
 from functools import partial
 from typing import Any, TypeVar
 
@@ -13,15 +13,17 @@ from sluice_core.database import Database
 from sluice_core.rest import ApiError, Attempt, FieldError, Json, Resource
 from sluice_core.rest.errors import not_found
 from sluice_core.rest.fields import printable
+from sluice_core.rest.operations import Operations
 from sluice_pcs.events import Events
 from sluice_pcs.kinds import KINDS
 from sluice_pcs.service import artifacts, overrides
 from sluice_pcs.service.artifacts import Composition, Incomplete
 from sluice_pcs.service.computing import unknown_names
+from sluice_pcs.service.names import parse as parse_name
 from sluice_pcs.service.rights import claim, insist_on_own
 from sluice_pcs.store.tasks import TaskStore
 
-__all__ = ["FORMATS", "Tasks"]
+__all__ = ["FORMATS", "Tasks", "catalogue_key"]
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -60,6 +62,7 @@ class Tasks:
         tags: Mapping[str, Resource],
         events: Events,
         *,
+        zone: tzinfo,
         transformation: str,
     ) -> None:
         self._database = database
@@ -74,6 +77,7 @@ class Tasks:
             prepare=self._prepare,
             on_change=events.following("task", "name"),
         )
+        self._operations = Operations(self.resource, database, zone)
 
     async def command(self, name: str, fmt: str, *, attempt: int | None = None) -> Any:
         """Return a text, or an object, that a task is submitted with; nothing is written.
@@ -279,6 +283,78 @@ class Tasks:
 
         return await self._change(name, caller, work)
 
+    async def take(
+        self, given: Mapping[str, Any], parse: Callable[[int, int], Row], caller: Identity
+    ) -> tuple[Row, bool]:
+        """Return the task of an entry of the public catalogue, and whether it is new.
+
+        Parameters
+        ----------
+        given
+            ``overrides``, whose fields of the catalogue say which entry it is; ``name``, ``dataset`` (a name or DID)
+            and ``prod_config`` (a name), which a new one needs.
+        body_of
+            Returns the body of a new task for the ids of data set and configuration.
+
+        Raises
+        ------
+        ApiError
+            400: something is missing for a new one, or unknown.
+        """
+        keys = catalogue_key(given["overrides"])
+
+        def look(connection: Connection) -> tuple[Row | None, int | None, int | None]:
+            row = self._store.of_catalogue(connection, keys)
+            found = parse_name(given.get("dataset") or "")
+            return (
+                row,
+                self._store.dataset_called(connection, found.base, found.block or 1),
+                self._store.config_called(connection, given.get("prod_config") or ""),
+            )
+
+        row, data, config = await self._database.run(self._database.read, look)
+        if row is not None:
+            return row, False
+        if missing := [name for name in ("name", "dataset", "prod_config") if not given.get(name)]:
+            raise ApiError(400, {"detail": f"No existing task for this entry; creation requires: {', '.join(missing)}"})
+        if data is None:
+            raise ApiError(400, {"detail": f"dataset not found: {printable(given['dataset'])}"})
+        if config is None:
+            raise ApiError(400, {"detail": f"prod_config not found: {printable(given['prod_config'])}"})
+        body = body_of(data, config)
+        return await self._database.run(self._operations.create, lambda: body, caller), True
+
+    async def operate(
+        self, name: str, operation: str, number: int | None, more: Mapping[str, Any], caller: Identity | None
+    ) -> Row:
+        """Ask whoever submits to do something with what JEDI has of a task.
+
+        Raises
+        ------
+        ApiError
+            404; 403: somebody else's task; 409: JEDI has nothing of it, or not by this number.
+        """
+
+        def work(connection: Connection, task: Row) -> Row:
+            jedi = number if number is not None else task["panda_task_id"]
+            known = {each["jedi_task_id"] for each in self._store.attempts(connection, task["id"])} - {None}
+            if jedi is None or jedi not in known:
+                said = "has no JEDI task." if jedi is None else f"has no JEDI task {jedi}."
+                raise ApiError(409, {"detail": f"Task {task['name']} {said}"})
+            wanted = {
+                "msg_type": "panda_task_operation",
+                "namespace": "prodops",
+                "task_name": task["name"],
+                "jedi_task_id": jedi,
+                "operation": operation,
+                **more,
+                "created_by": caller.subject if caller else task["created_by"],
+            }
+            self._events.say(connection, "task", "operation-wanted", task["name"], wanted)
+            return {"queued": True, "operation": operation, "jedi_task_id": jedi}
+
+        return await self._change(name, caller, work)
+
     # Rules of the resource
 
     def _resolve(self, connection: Connection, text: str) -> int:
@@ -388,6 +464,21 @@ class Tasks:
         row = self._store.put(connection, task["id"], values)
         self._events.say(connection, "task", verb, row["name"], row)
         return row
+
+
+def catalogue_key(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields by which an entry of the public catalogue is known.
+
+    Raises
+    ------
+    ApiError
+        400: there are none.
+    """
+    for names in (("public_catalog_issue",), ("public_catalog_csv_path", "public_catalog_row_key")):
+        if all(overrides.get(name) not in (None, "") for name in names):
+            return {name: overrides[name] for name in names}
+    detail = "public_catalog_issue, or public_catalog_csv_path and public_catalog_row_key, is required"
+    raise ApiError(400, {"detail": detail})
 
 
 def _attempt_name(composed: str, number: int) -> str:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, func, insert, or_, select, update
 
 from sluice_core.rest import Resource
 from sluice_core.rest.store import ResourceStore
-from sluice_pcs.tables import attempt, campaign, dataset, prod_task
+from sluice_pcs.tables import attempt, campaign, dataset, prod_config, prod_task
 
 __all__ = ["TaskStore"]
 
@@ -115,3 +115,20 @@ class TaskStore:
     def change_attempt(self, connection: Connection, key: int, values: Mapping[str, Any]) -> None:
         """Write columns of an attempt."""
         connection.execute(update(attempt).where(attempt.c.id == key).values(dict(values)))
+
+    def of_catalogue(self, connection: Connection, keys: Mapping[str, Any]) -> Row | None:
+        """Return the task whose overrides have these values."""
+        where = prod_task.c.overrides.contains(dict(keys))
+        key = connection.execute(select(prod_task.c.id).where(where).order_by(prod_task.c.id).limit(1)).scalar()
+        return None if key is None else self.get(connection, key)
+
+    def dataset_called(self, connection: Connection, name: str, block: int) -> int | None:
+        """Return the id of a block by the name of its data set."""
+        where = (dataset.c.dataset_name == name, dataset.c.block_num == min(block, 2**31 - 1))
+        key: int | None = connection.execute(select(dataset.c.id).where(*where)).scalar()
+        return key
+
+    def config_called(self, connection: Connection, name: str) -> int | None:
+        """Return the id of a production configuration by its name."""
+        key: int | None = connection.execute(select(prod_config.c.id).where(prod_config.c.name == name)).scalar()
+        return key
