@@ -117,6 +117,22 @@ def test_20_the_same_number_at_once_is_one_attempt(ada: TestClient) -> None:
     assert len(ada.get(f"{TASKS}t1/").json()["panda_tasks"]) == 1
 
 
+def test_20_a_number_for_two_tasks_at_once_is_for_one_of_them(ada: TestClient) -> None:
+    data, configured = dataset(ada), config(ada)
+    for name in ("t0", "t1"):
+        task(ada, data, configured, name=name)
+
+    def record(number: int) -> tuple[int, int]:
+        jedi = number // 2
+        reply = ada.post(f"{TASKS}record-submission/?name=t{number % 2}", json={"jedi_task_id": jedi + 1})
+        return jedi, reply.status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(record, range(20)))
+    for jedi in range(10):
+        assert sorted(status for number, status in found if number == jedi) == [200, 409]
+
+
 def test_a_task_is_called_by_composed_name_name_beginning_or_id_and_never_guessed(ada: TestClient) -> None:
     rows = tags_of_all_kinds(ada)
     plain = made(ada.post(f"{API}datasets/", json=composition(rows)))

@@ -21,11 +21,13 @@ from sluice_pcs.handlers import tags as tag_doors
 from sluice_pcs.handlers import tasks as task_doors
 from sluice_pcs.handlers import transfer as transfer_doors
 from sluice_pcs.service.campaigns import Campaigns
+from sluice_pcs.service.catalogue import Catalogue
 from sluice_pcs.service.computing import check_config, kept_while_used
 from sluice_pcs.service.datasets import Datasets
 from sluice_pcs.service.definitions import Definitions
 from sluice_pcs.service.intake import Intake
 from sluice_pcs.service.rights import claim, owned
+from sluice_pcs.service.submissions import Submissions
 from sluice_pcs.service.tags import Tags
 from sluice_pcs.service.tasks import Tasks
 from sluice_pcs.service.transfer import Transfer
@@ -69,7 +71,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         resources.PROD_CONFIGS,
         resources.TAGS_BY_ID,
         events,
-        zone=zone,
         transformation=settings.transformation,
     )
     computing = tuple(
@@ -107,7 +108,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             *definition_doors.endpoints(definitions),
             *dataset_doors.endpoints(datasets),
             *intake_doors.endpoints(intake),
-            *task_doors.endpoints(tasks),
+            *task_doors.endpoints(
+                tasks,
+                Submissions(database, tasks, events),
+                Catalogue(database, tasks, Operations(tasks.resource, database, zone)),
+            ),
         ),
         routers=(
             tag_doors.router(tags),

@@ -11,6 +11,8 @@ from sluice_core.auth import Scope
 from sluice_core.rest import ApiError, Endpoint, FieldError, Reply, Request, Text
 from sluice_pcs.fields import Object
 from sluice_pcs.handlers.answers import document
+from sluice_pcs.service.catalogue import Catalogue
+from sluice_pcs.service.submissions import Submissions
 from sluice_pcs.service.tasks import FORMATS, Tasks
 
 __all__ = ["endpoints"]
@@ -41,7 +43,7 @@ TAKEN = (
 Handler = Callable[[Request], Awaitable[Reply]]
 
 
-def endpoints(tasks: Tasks) -> tuple[Endpoint, ...]:
+def endpoints(tasks: Tasks, submissions: Submissions, catalogue: Catalogue) -> tuple[Endpoint, ...]:
     """Return what tasks have beside their resource."""
 
     async def command(request: Request) -> Reply:
@@ -73,18 +75,20 @@ def endpoints(tasks: Tasks) -> tuple[Endpoint, ...]:
 
     async def submit(request: Request) -> Reply:
         dry_run = request.query.get("dry_run", "").lower() in ("1", "true")
-        return Reply(200, await tasks.submit(request.arguments["name"], request.identity, dry_run=dry_run))
+        return Reply(200, await submissions.submit(request.arguments["name"], request.identity, dry_run=dry_run))
 
     async def record(request: Request) -> Reply:
         name = request.query.get("name")
         if not name:
             raise ApiError(400, {"detail": "Missing ?name="})
         note().key = name
-        return Reply(200, await tasks.record(name, await _object(request), request.identity))
+        return Reply(200, await submissions.record(name, await _object(request), request.identity))
 
     async def record_failure(request: Request) -> Reply:
         data = await _object(request)
-        return Reply(200, await tasks.record_failure(data.get("panda_tasks_id"), data.get("reason"), request.identity))
+        return Reply(
+            200, await submissions.record_failure(data.get("panda_tasks_id"), data.get("reason"), request.identity)
+        )
 
     async def link(request: Request) -> Reply:
         data = await _object(request)
@@ -116,7 +120,7 @@ def endpoints(tasks: Tasks) -> tuple[Endpoint, ...]:
             texts = {name: given[name] for name in ("name", "description", "csv_file", "requestor")}
             return {**texts, "dataset": dataset, "prod_config": config, "overrides": said, "created_by": caller.subject}
 
-        row, created = await tasks.take(given, body, caller)
+        row, created = await catalogue.take(given, body, caller)
         note().key = str(row["id"])
         return Reply(201 if created else 200, row)
 
@@ -140,7 +144,9 @@ def endpoints(tasks: Tasks) -> tuple[Endpoint, ...]:
         number = data.get("jedi_task_id")
         if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
             raise ApiError(400, {"detail": "jedi_task_id must be an integer"})
-        return Reply(202, await tasks.operate(request.arguments["name"], operation, number, more, request.identity))
+        return Reply(
+            202, await submissions.operate(request.arguments["name"], operation, number, more, request.identity)
+        )
 
     def post(path: str, handler: Handler, operation: str, summary: str, **more: Any) -> Endpoint:
         described = document(

@@ -140,6 +140,7 @@ class Transfer:
     ) -> Collection[int]:
         """Store new categories; return the digits of all."""
         store = CategoryStore(connection)
+        store.hold()
         known = {row["digit"]: row for row in store.all()}
         names = {row["name"]: row["digit"] for row in known.values()}
         for each in given:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
@@ -118,6 +118,10 @@ class CategoryStore:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    def hold(self) -> None:
+        """Let nobody else make or change a category until the transaction ends."""
+        self._connection.execute(text("LOCK TABLE physics_category IN SHARE ROW EXCLUSIVE MODE"))
 
     def exists(self, digit: int) -> bool:
         """Whether there is such a category."""

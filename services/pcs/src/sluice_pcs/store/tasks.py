@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, func, insert, or_, select, text, update
 
 from sluice_core.rest import Resource
 from sluice_core.rest.store import ResourceStore
@@ -33,19 +33,19 @@ class TaskStore:
         self._configs = ResourceStore(configs)
         self._tags = {name: ResourceStore(resource) for name, resource in tags.items()}
 
-    def called(self, connection: Connection, text: str) -> Sequence[tuple[int, str]]:
+    def called(self, connection: Connection, name: str) -> Sequence[tuple[int, str]]:
         """Return ids and names of the tasks that a text may mean: the first way of meaning one that finds some.
 
         It may be the composed name, the stored name, the beginning of one of them up to a dot, or the id.
         """
         joined = select(prod_task.c.id, prod_task.c.name).join(dataset, prod_task.c.dataset == dataset.c.id)
         ways = [
-            dataset.c.dataset_name == text,
-            prod_task.c.name == text,
-            or_(func.starts_with(dataset.c.dataset_name, f"{text}."), func.starts_with(prod_task.c.name, f"{text}.")),
+            dataset.c.dataset_name == name,
+            prod_task.c.name == name,
+            or_(func.starts_with(dataset.c.dataset_name, f"{name}."), func.starts_with(prod_task.c.name, f"{name}.")),
         ]
-        if text.isascii() and text.isdigit() and int(text) < 2**63:
-            ways.append(prod_task.c.id == int(text))
+        if name.isascii() and name.isdigit() and len(name) < 19:
+            ways.append(prod_task.c.id == int(name))
         for way in ways:
             query = joined.where(way).order_by(prod_task.c.name).limit(LISTED)
             if found := connection.execute(query).all():
@@ -96,6 +96,11 @@ class TaskStore:
         """Return what was submitted for a task, in order."""
         query = select(attempt).where(attempt.c.prod_task == task).order_by(attempt.c.try_number)
         return [dict(row) for row in connection.execute(query).mappings()]
+
+    def claim_number(self, connection: Connection, number: int) -> None:
+        """Let nobody else bind a number of JEDI until the transaction ends."""
+        lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+        connection.execute(lock, {"name": f"jedi {number}"})
 
     def submitted_as(self, connection: Connection, number: int) -> Row | None:
         """Return the attempt that JEDI knows by a number."""
