@@ -42,7 +42,7 @@ def endpoints(datasets: Datasets) -> tuple[Endpoint, ...]:
         caller = request.identity
         if created_by and caller and caller.subject != created_by and not caller.may(Scope.PCS_ADMIN):
             raise ApiError(400, {"created_by": [f"This must be the name of the caller, {caller.subject}."]})
-        return Reply(201, await datasets.add_block(number, created_by, caller))
+        return Reply(201, await datasets.add_block(number, created_by))
 
     described = document(
         "datasets",

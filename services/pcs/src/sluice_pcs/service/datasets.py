@@ -49,7 +49,7 @@ class Datasets:
         self.store = DatasetStore(resource)
         self.resource = replace(resource, prepare=self._prepare, on_change=events.following("dataset", "dataset_name"))
 
-    async def add_block(self, key: int, created_by: str | None, caller: Identity | None) -> Row:
+    async def add_block(self, key: int, created_by: str | None) -> Row:
         """Open a further block of the data set that a block belongs to; return it.
 
         Parameters
