@@ -3,7 +3,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 from starlette.testclient import TestClient
@@ -128,26 +127,24 @@ def test_required_parameters_are_looked_at_again_at_the_lock(ada: TestClient) ->
     assert ada.get(f"{EVGEN}1/").json()["status"] == "draft"
 
 
-@pytest.mark.parametrize(
-    ("method", "body", "status", "error"),
-    [
-        ("POST", b"{", 400, "Invalid JSON"),
-        ("POST", b"{}", 400, "defs must be a list"),
-        ("POST", b'{"defs": {}}', 400, "defs must be a list"),
-        ("POST", b'{"defs": [{"name": "a"}, 7]}', 400, "Invalid param def at index 1"),
-        ("POST", b'{"defs": [{"name": "a"}, {"type": "string"}]}', 400, "Invalid param def at index 1"),
-        ("POST", b'{"defs": [{"name": "a", "choices": "x"}]}', 400, "Invalid param def at index 0"),
-        ("POST", b'{"defs": [{"name": "a\\u0000"}]}', 400, "Invalid param def at index 0"),
-        ("POST", b'{"defs": [{"name": "a"}, {"name": " a "}]}', 400, "Duplicate param name: a"),
-        ("DELETE", b"", 405, "Method not allowed"),
-    ],
-)
-def test_bad_definitions_are_refused_in_the_words_of_the_contract(
-    ada: TestClient, method: str, body: bytes, status: int, error: str
-) -> None:
+BAD_DEFINITIONS = [
+    ("POST", b"{", 400, "Invalid JSON"),
+    ("POST", b"{}", 400, "defs must be a list"),
+    ("POST", b'{"defs": {}}', 400, "defs must be a list"),
+    ("POST", b'{"defs": [{"name": "a"}, 7]}', 400, "Invalid param def at index 1"),
+    ("POST", b'{"defs": [{"name": "a"}, {"type": "string"}]}', 400, "Invalid param def at index 1"),
+    ("POST", b'{"defs": [{"name": "a", "choices": "x"}]}', 400, "Invalid param def at index 0"),
+    ("POST", b'{"defs": [{"name": "a\\u0000"}]}', 400, "Invalid param def at index 0"),
+    ("POST", b'{"defs": [{"name": "a"}, {"name": " a "}]}', 400, "Duplicate param name: a"),
+    ("DELETE", b"", 405, "Method not allowed"),
+]
+
+
+def test_bad_definitions_are_refused_in_the_words_of_the_contract(ada: TestClient) -> None:
     headers = {"Content-Type": "application/json"}
-    reply = ada.request(method, "/pcs/tags/r/param-defs/", content=body, headers=headers)
-    assert (reply.status_code, reply.json()) == (status, {"error": error})
+    for method, body, status, error in BAD_DEFINITIONS:
+        reply = ada.request(method, "/pcs/tags/r/param-defs/", content=body, headers=headers)
+        assert (reply.status_code, reply.json()) == (status, {"error": error}), body
 
 
 def test_definitions_are_read_by_everybody_and_written_by_those_who_may(client: TestClient, tokens: Tokens) -> None:
