@@ -20,8 +20,13 @@ WRITES = {"post", "put", "patch"}
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=b"
+# Tags of all kinds are served by the same code: those of two are enough.
+SAME = ("/pcs/api/simu-tags/", "/pcs/api/reco-tags/", "/pcs/api/background-tags/")
 ROUTES = {
-    path: operations for document in DOCUMENTS for path, operations in json.loads(document.read_text())["paths"].items()
+    path: operations
+    for document in DOCUMENTS
+    for path, operations in json.loads(document.read_text())["paths"].items()
+    if not path.startswith(SAME)
 }
 every_route = pytest.mark.parametrize("template", ROUTES)
 
@@ -278,6 +283,7 @@ def rows(platform: Up) -> Mapping[str, str]:
         asyncio.run(platform.say("messages.in.bad-input", b"rubbish"))
         values["letter"] = eventually(lambda: client.get("/api/dlq/").json())[0]["id"]
         values["form"] = "ndjson"
+        values |= {"digit": 1, "tag_number": 1, "other": 2, "did": "group.EIC:x.b1", "type": "e"}
         return {key: quote(str(value), safe="") for key, value in values.items()}
 
 

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from sluice_core.database import Database
 from sluice_core.http.server import stop_on_signals
 from sluice_registry.tables import outbox as OUTBOX
 from sluice_registry.tables import system_agent
+from tests.load._tags import handwritten_tags
 
 __all__ = ["POOL", "echo", "handwritten", "main"]
 
@@ -145,10 +147,17 @@ class _Plain(uvicorn.Server):
             waiting.cancel()
 
 
+_APPLICATIONS: dict[str, Callable[[], ASGIApp]] = {
+    "echo": echo,
+    "handwritten": handwritten,
+    "tags": partial(handwritten_tags, POOL),
+}
+
+
 def main() -> None:
     """Serve the baseline that the argument names until SIGTERM, with the settings that services have."""
     config = uvicorn.Config(
-        echo() if sys.argv[1] == "echo" else handwritten(),
+        _APPLICATIONS[sys.argv[1]](),
         port=0,
         http="httptools",
         lifespan="off",

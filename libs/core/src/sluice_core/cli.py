@@ -159,7 +159,10 @@ class Api:
         verify: ssl.SSLContext | bool = True
         if ca is not None and self.url.startswith("https:"):
             verify = ssl.create_default_context(cafile=ca)
-        headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+        headers = {
+            "Accept": "application/json",
+            **({"Authorization": f"Bearer {token}"} if token else {}),
+        }
         self._http = httpx2.Client(headers=headers, timeout=TIMEOUT, verify=verify, trust_env=not _is_local(self.url))
 
     @classmethod
@@ -197,6 +200,10 @@ class Api:
     def get(self, path: str, **query: Any) -> Any:
         """Ask for a path of the API; return the decoded answer."""
         return self.request("GET", path, query={key: value for key, value in query.items() if value is not None})
+
+    def text(self, path: str, **query: Any) -> str:
+        """Ask for a path that answers a text."""
+        return self._ask("GET", path, query, None).text
 
     def post(self, path: str, body: Any = None) -> Any:
         """Send a JSON body; return the decoded answer."""
@@ -261,6 +268,13 @@ class Api:
         Failure
             There is no answer.
         """
+        reply = self._ask(method, path, query, body)
+        try:
+            return reply.json() if reply.content else None
+        except ValueError as exc:
+            raise Failure(f"{self.url}{path} does not answer like Sluice: no JSON") from exc
+
+    def _ask(self, method: str, path: str, query: Mapping[str, Any] | None, body: Any) -> "httpx2.Response":
         import httpx2
 
         try:
@@ -269,10 +283,7 @@ class Api:
             raise Failure(f"{self.url} does not answer: {exc}") from exc
         if not reply.is_success:
             _refuse(method, path, reply)
-        try:
-            return reply.json() if reply.content else None
-        except ValueError as exc:
-            raise Failure(f"{self.url}{path} does not answer like Sluice: no JSON") from exc
+        return reply
 
 
 def _events(pieces: Iterable[bytes]) -> Iterator[Event]:

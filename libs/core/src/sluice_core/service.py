@@ -305,8 +305,8 @@ def _routes(
 ) -> Iterator[tuple[str, Iterable[str]]]:
     """Yield the template and the methods of every path that is served."""
     for resource in resources:
-        yield resource.path, ("GET", "POST", "HEAD", "OPTIONS")
-        yield f"{resource.path}{{{resource.key}}}/", ("GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+        yield resource.path, ("GET", *resource.on_list, "HEAD", "OPTIONS")
+        yield f"{resource.path}{{{resource.key}}}/", ("GET", *resource.on_detail, "HEAD", "OPTIONS")
     for endpoint in endpoints:
         yield endpoint.path, endpoint.methods
     for router in routers:

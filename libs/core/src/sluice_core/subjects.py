@@ -26,6 +26,7 @@ __all__ = [
     "messages_in",
     "outbound",
     "outbound_to",
+    "pcs",
     "token",
 ]
 
@@ -108,6 +109,11 @@ def agents_heartbeat(namespace: str | None, name: str) -> str:
 def audit(service: str) -> str:
     """Subject of the audit records of a service."""
     return f"audit.{token(service)}"
+
+
+def pcs(kind: str, verb: str) -> str:
+    """Subject of a change of physics configurations: ``pcs.tag.locked``."""
+    return f"pcs.{token(kind)}.{token(verb)}"
 
 
 def dlq(subject: str) -> str:

@@ -8,7 +8,7 @@ from functools import partial
 from fastapi import FastAPI
 
 from sluice_core.auth.passwords import AskedPasswords
-from sluice_core.bus import AGENTS, AUDIT, HEARTBEATS, MESSAGES, Consumer, consume, keep_room
+from sluice_core.bus import AGENTS, AUDIT, HEARTBEATS, MESSAGES, PCS, Consumer, consume, keep_room
 from sluice_core.bus.permissions import SERVICES
 from sluice_core.database import DatabaseAway
 from sluice_core.outbox import Relay
@@ -112,6 +112,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         tasks.spawn("sweep", partial(heartbeats.sweep_regularly, settings.sweep_every))
         tasks.spawn("retention of dialogues", dialogues.forget_regularly)
         tasks.spawn("retention of audit records", audit.forget_regularly)
+        tasks.spawn("room for changes of configurations", partial(keep_room, service.bus, PCS))
         tasks.spawn("room for audit records", partial(keep_room, service.bus, AUDIT))
         # 5,000 messages a second are 5 MB: a fifth of the stream takes 40 s.
         tasks.spawn("room for messages", partial(keep_room, service.bus, MESSAGES, every=10.0))

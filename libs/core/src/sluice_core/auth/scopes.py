@@ -33,7 +33,10 @@ class Scope(StrEnum):
     RUNS_WRITE = "runs:write", "Write runs, files, slices, run states, workflows and their executions."
     PCS_WRITE = "pcs:write", "Write drafts of physics configurations, one's own."
     PCS_LOCK = "pcs:lock", "Lock one's own physics configurations."
-    PCS_ADMIN = "pcs:admin", "Change drafts of physics configurations of other people."
+    PCS_ADMIN = (
+        "pcs:admin",
+        "Change others' drafts of physics configurations; import campaigns; keep queues.",
+    )
     DQM_WRITE = "dqm:write", "Send data-quality files."
     DLQ_READ = "dlq:read", "Look at dead letters."
     DLQ_ADMIN = "dlq:admin", "Replay and drop dead letters."

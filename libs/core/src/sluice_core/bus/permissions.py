@@ -29,6 +29,7 @@ from .streams import (
     LOGS,
     MESSAGES,
     OUTBOUND,
+    PCS,
     REVOKED,
     TOKENS,
     Bucket,
@@ -80,10 +81,11 @@ SERVICES: Mapping[str, Grant] = {
     "registry": Grant(
         publish=("agents.state.>", "agents.heartbeat.>"),
         consume=((HEARTBEATS.name, "registry"), (AUDIT.name, "registry-audit")),
-        keep=(AGENTS, HEARTBEATS, AUDIT, LOGS, MESSAGES, OUTBOUND, INBOUND, DLQ, KEYS, TOKENS, REVOKED, LEASES),
+        keep=(AGENTS, HEARTBEATS, AUDIT, LOGS, MESSAGES, OUTBOUND, INBOUND, PCS, DLQ, KEYS, TOKENS, REVOKED, LEASES),
         write=BUCKETS,
     ),
     "logs": Grant(publish=("logs.accepted", "logs.tail.>"), subscribe=("logs.tail.>",), consume=((LOGS.name, "logs"),)),
+    "pcs": Grant(publish=PCS.subjects),
     "stream": Grant(
         # The inputs of the other services too: it sends them again what was parked. No records of other services:
         # the registry believes the subject.

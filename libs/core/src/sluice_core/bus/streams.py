@@ -21,6 +21,7 @@ __all__ = [
     "LOGS",
     "MESSAGES",
     "OUTBOUND",
+    "PCS",
     "REVOKED",
     "TOKENS",
     "Bucket",
@@ -251,6 +252,17 @@ INBOUND = Stream(
     max_age=7 * DAY,
 )
 """Messages that programs sent by NATS, not looked at yet."""
+PCS_KINDS = ("category", "tag", "params", "dataset", "config", "campaign", "task", "queue", "endpoint")
+
+PCS = Stream(
+    name="PCS",
+    # Each kind by its name: programs may publish `pcs.in.>`, and that is no event.
+    subjects=tuple(f"pcs.{kind}.*" for kind in PCS_KINDS),
+    # 2 kB a change: ten thousand of them, more than a campaign has.
+    max_bytes=64 * MB,
+    max_age=30 * DAY,
+)
+"""Changes of physics configurations, from the outbox of their service."""
 
 DLQ = Stream(
     name="DLQ",

@@ -6,6 +6,7 @@ from sluice_core.rest.fields import (
     Boolean,
     Choice,
     DateTime,
+    Derived,
     Field,
     FieldError,
     Float,
@@ -18,14 +19,16 @@ from sluice_core.rest.fields import (
     Uuid,
 )
 from sluice_core.rest.request import Reply, Request
-from sluice_core.rest.resource import Change, Endpoint, Filter, Resource
+from sluice_core.rest.resource import Attempt, Change, Endpoint, Filter, Resource
 
 __all__ = [
     "ApiError",
+    "Attempt",
     "Boolean",
     "Change",
     "Choice",
     "DateTime",
+    "Derived",
     "Door",
     "Endpoint",
     "Field",

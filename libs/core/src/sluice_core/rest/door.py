@@ -34,8 +34,6 @@ from sluice_core.rest.resource import Endpoint, Resource
 __all__ = ["Authenticates", "Door"]
 
 SAFE = ("GET", "HEAD", "OPTIONS")
-ON_LIST = {"Allow": "GET, POST, HEAD, OPTIONS"}
-ON_DETAIL = {"Allow": "GET, PUT, PATCH, DELETE, HEAD, OPTIONS"}
 VARY = (b"vary", b"Accept, Cookie")
 SUFFIXES = ("json", "api")
 # Kinds of endpoints that look at one kind of credential only.
@@ -73,6 +71,8 @@ class _Rows:
         self.operations = Operations(resource, database, zone)
         self.listing = Listing(resource, self.operations.store, database, zone)
         self.detail = f"{resource.path}{{{resource.key}}}/"
+        self.on_list = {"Allow": ", ".join(("GET", *resource.on_list, "HEAD", "OPTIONS"))}
+        self.on_detail = {"Allow": ", ".join(("GET", *resource.on_detail, "HEAD", "OPTIONS"))}
         self.taken: dict[str, _Found] = {}
         """Methods of the list's path that an endpoint answers."""
 
@@ -123,7 +123,7 @@ class Door:
             if "{" in endpoint.path:
                 self._patterns.append((tuple(endpoint.path.split("/")), endpoint))
             elif taken := self._rows.get(endpoint.path):
-                own = _Found(endpoint, endpoint.path, allow=ON_LIST)
+                own = _Found(endpoint, endpoint.path, allow=taken.on_list)
                 taken.taken.update(dict.fromkeys(endpoint.methods, own))
             else:
                 self._declare(endpoint.path, endpoint)
@@ -183,7 +183,7 @@ class Door:
                     wanted = _format(request, found.suffix)
                 reply = await self._endpoint(target, found, request)
             else:
-                allow = ON_DETAIL if found.key is not None else ON_LIST
+                allow = target.on_detail if found.key is not None else target.on_list
                 named = found.suffix if found.key is None else None
                 if found.key is not None and found.suffix:
                     named = await self._database.run(self._suffix, target, found)
@@ -245,7 +245,7 @@ class Door:
             return await self._detail(rows, key, request)
         if method in ("GET", "HEAD"):
             return await self._list(rows, request, wanted)
-        if method == "POST":
+        if method in resource.on_list:
             body = partial(parse, request.header("content-type"), await request.body())
             row = await self._database.run(rows.operations.create, body, request.identity)
             noted.key = str(row[resource.key])
@@ -273,6 +273,8 @@ class Door:
         do, method = rows.operations, request.method
         if method in ("GET", "HEAD"):
             return Reply(200, await self._database.run(do.read, key))
+        if method != "OPTIONS" and method not in rows.resource.on_detail:
+            raise _not_allowed(method)
         if method in ("PUT", "PATCH"):
             body = partial(parse, request.header("content-type"), await request.body())
             change = partial(do.change, key, body, request.identity, partial=method == "PATCH")

@@ -19,6 +19,7 @@ __all__ = [
     "Boolean",
     "Choice",
     "DateTime",
+    "Derived",
     "Field",
     "FieldError",
     "Float",
@@ -545,6 +546,29 @@ class Json(Field):
 
     def schema(self) -> dict[str, Any]:
         return {}
+
+
+@dataclass(frozen=True)
+class Derived(Field):
+    """What the database works out for each row; clients cannot set it.
+
+    Attributes
+    ----------
+    sql
+        Expression over the columns of the row, each spelled with its table.
+    kind
+        Name of its JSON type.
+    """
+
+    sql: str = field(kw_only=True)
+    kind: str = field(default="string", kw_only=True)
+
+    @property
+    def writable(self) -> bool:
+        return False
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": self.kind}
 
 
 @dataclass(frozen=True)

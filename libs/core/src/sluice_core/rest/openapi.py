@@ -190,14 +190,14 @@ def _list(resource: Resource) -> Node:
         scope=None if resource.create_open else resource.create or resource.write,
         body=write,
     )
-    return {"get": read, "post": create}
+    return {"get": read, **({"post": create} if "POST" in resource.on_list else {})}
 
 
 def _detail(resource: Resource) -> Node:
     row = {"200": _json("The row", _ref(resource.model)), **ABSENT}
     key = {"name": resource.key, "in": "path", "required": True, "schema": resource.field(resource.key).schema()}
     write, label = resource.write, resource.label
-    return {
+    found: Node = {
         "parameters": [key],
         "get": _operation(resource, "read", f"One {label}", row),
         "put": _operation(resource, "replace", f"Replace one {label}", row, scope=write, body=f"{resource.model}Write"),
@@ -206,3 +206,5 @@ def _detail(resource: Resource) -> Node:
             resource, "delete", f"Delete one {label}", {"204": {"description": "Gone"}, **ABSENT}, scope=write
         ),
     }
+    offered = ("parameters", "get", *(each.lower() for each in resource.on_detail))
+    return {name: each for name, each in found.items() if name in offered}

@@ -12,9 +12,9 @@ from sluice_core.audit import note
 from sluice_core.auth import Identity
 from sluice_core.database import Database
 from sluice_core.rest import validate
-from sluice_core.rest.errors import Invalid, denied, not_found
+from sluice_core.rest.errors import ApiError, Invalid, denied, not_found
 from sluice_core.rest.fields import FieldError, Integer, Text
-from sluice_core.rest.resource import Change, Resource, Row
+from sluice_core.rest.resource import Attempt, Change, Resource, Row
 from sluice_core.rest.store import ResourceStore
 
 __all__ = ["Operations"]
@@ -55,19 +55,23 @@ class Operations:
             The body cannot be parsed, or is not valid, or a unique value is taken; 403: another namespace.
         """
         data = validate.mapping(parse())
-        values, errors = validate.created(self.resource, data, self._zone)
-        if errors:
-            found = self._database.read(lambda c: self.store.objections(c, values, data, together=False))
+        parsed, errors = validate.created(self.resource, data, self._zone)
+        if errors and self.resource.admit is None and self.resource.prepare is None:
+            found = self._database.read(lambda c: self.store.objections(c, parsed, data, together=False))
             raise Invalid(self._sorted({**found, **errors}))
+        given = _Given(data, parsed)
 
         def work(connection: Connection) -> Row:
+            attempt = Attempt("created", caller, None, data)
+            self._admit(connection, attempt)
+            values = given.values = self._prepare(connection, attempt, parsed, errors)
             row = self.store.insert(connection, values)
             self._insist_on_namespace(caller, row)
             self._insist_on_relations(row, values, data)
-            self._changed(connection, Change("created", None, row))
+            self._changed(connection, Change("created", None, row, caller))
             return row
 
-        return self._write(work, _Given(data, values))
+        return self._write(work, given)
 
     def read(self, text: str) -> Row:
         """Return one row by the key in the path.
@@ -112,19 +116,18 @@ class Operations:
             note().key = text
             self._insist_on_namespace(caller, before)
             data = given.data = validate.mapping(parse())
+            attempt = Attempt("updated", caller, before, data)
+            self._admit(connection, attempt)
             values, errors = validate.changed(self.resource, data, self._zone, partial=partial)
-            given.values = values
             own = self.resource.field(self.resource.key)
             if own.column in values and values.pop(own.column) != before[own.name]:
                 errors.setdefault(own.name, []).append("This field is the key of the row and cannot be changed.")
-            if errors:
-                found = self.store.objections(connection, values, data, key, together=False)
-                raise Invalid(self._sorted({**found, **errors}))
+            values = given.values = self._prepare(connection, attempt, values, errors, key)
             row = self.store.update(connection, key, values)
             assert row is not None
             self._insist_on_namespace(caller, row)
             self._insist_on_relations(row, values, data)
-            self._changed(connection, Change("updated", before, row))
+            self._changed(connection, Change("updated", before, row, caller))
             return row
 
         return self._write(work, given, key)
@@ -140,19 +143,26 @@ class Operations:
         Raises
         ------
         ApiError
-            404: there is none; 403: it is in another namespace.
+            404: there is none; 403: it is in another namespace; 409: another row refers to it.
         """
         key = self.key(text)
 
         def work(connection: Connection) -> None:
+            if self.resource.admit is not None:
+                if (before := self.store.get(connection, key, lock=True)) is None:
+                    raise not_found(self.resource.model)
+                self._admit(connection, Attempt("deleted", caller, before, {}))
             row = self.store.delete(connection, key)
             if row is None:
                 raise not_found(self.resource.model)
             note().key = text
             self._insist_on_namespace(caller, row)
-            self._changed(connection, Change("deleted", row, None))
+            self._changed(connection, Change("deleted", row, None, caller))
 
-        self._database.transact(work)
+        try:
+            self._database.transact(work)
+        except IntegrityError as exc:
+            raise ApiError(409, {"detail": f"This {self.resource.label} is in use."}) from exc
 
     def key(self, text: str) -> Any:
         """Turn a segment of the path into a key.
@@ -162,6 +172,8 @@ class Operations:
         ApiError
             404, as no row can have that key (contract 2.6, 18.6).
         """
+        if (resolve := self.resource.resolve) is not None:
+            return self._database.read(lambda connection: resolve(connection, text))
         field = self.resource.field(self.resource.key)
         try:
             key = field.convert(text, self._zone)
@@ -190,6 +202,28 @@ class Operations:
                     raise Invalid({"non_field_errors": ["A value cannot be stored."]}) from exc
                 raise
         raise AssertionError("unreachable")  # pragma: no cover
+
+    def _admit(self, connection: Connection, attempt: Attempt) -> None:
+        if self.resource.admit is not None:
+            self.resource.admit(connection, attempt)
+
+    def _prepare(
+        self,
+        connection: Connection,
+        attempt: Attempt,
+        values: Mapping[str, Any],
+        errors: Mapping[str, list[str]],
+        key: Any = None,
+    ) -> dict[str, Any]:
+        """Return the columns to be written, or say everything that is wrong with them."""
+        attempt.values = dict(values)
+        attempt.errors = {name: list(messages) for name, messages in errors.items()}
+        if self.resource.prepare is not None:
+            self.resource.prepare(connection, attempt)
+        if attempt.errors:
+            found = self.store.objections(connection, attempt.values, attempt.data, key, together=False)
+            raise Invalid(self._sorted({**found, **attempt.errors}))
+        return attempt.values
 
     def _insist_on_relations(self, row: Row, values: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         """Refuse what no constraint refuses: a name that leads nowhere, in a column that may be null."""

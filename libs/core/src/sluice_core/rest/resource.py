@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import ColumnElement, Connection, Table
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
+from sluice_core.auth import Identity
 from sluice_core.rest.fields import Field, ForeignKey
 
 if TYPE_CHECKING:
     from sluice_core.rest.request import Reply, Request
 
-__all__ = ["BODY_LIMIT", "Change", "Endpoint", "Filter", "Resource"]
+__all__ = ["BODY_LIMIT", "Attempt", "Change", "Endpoint", "Filter", "Resource"]
 
 # Bytes of one record (decision 3).
 BODY_LIMIT = 4 * 2**20
@@ -56,11 +57,42 @@ class Change:
         What happened.
     before, after
         None where there was, or is, no row.
+    by
+        Who wrote; None where nobody was asked for.
     """
 
     kind: Literal["created", "updated", "deleted"]
     before: Row | None
     after: Row | None
+    by: Identity | None = None
+
+
+@dataclass
+class Attempt:
+    """A write that is about to be made, in its transaction.
+
+    Attributes
+    ----------
+    kind
+        What shall happen.
+    by
+        Who writes; None where nobody was asked for.
+    before
+        The row, which nobody else changes meanwhile; None for a new one.
+    data
+        What the client sent.
+    values
+        Columns to be written; a hook may add to them. Empty before they are parsed.
+    errors
+        Messages of the fields that are wrong; a hook may add to them, and then nothing is written.
+    """
+
+    kind: Literal["created", "updated", "deleted"]
+    by: Identity | None
+    before: Row | None
+    data: Mapping[str, Any]
+    values: dict[str, Any] = field(default_factory=dict)
+    errors: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -102,6 +134,14 @@ class Resource:
         Names of fields (compared for equality) and further filters.
     count
         Whether ``?limit=`` answers count unasked (decision 7: not for logs).
+    on_list, on_detail
+        Methods that change something and that the list and a row of it have; the others are 405.
+    admit
+        Called in the transaction of each write, before its values are looked at; raises what refuses the write.
+    prepare
+        Called once the values of a new or changed row are parsed; see `Attempt`.
+    resolve
+        Finds the key of a row by what the path says, where that is not the key itself.
     on_change
         Called in the transaction of each write.
     prefix
@@ -126,6 +166,11 @@ class Resource:
     order: tuple[str, ...] = ()
     filters: tuple[str | Filter, ...] = ()
     count: bool = True
+    on_list: tuple[str, ...] = ("POST",)
+    on_detail: tuple[str, ...] = ("PUT", "PATCH", "DELETE")
+    admit: Callable[[Connection, Attempt], None] | None = None
+    prepare: Callable[[Connection, Attempt], None] | None = None
+    resolve: Callable[[Connection, str], Any] | None = None
     on_change: Callable[[Connection, Change], None] | None = None
     prefix: str = "/api"
     description: str = ""

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy import Text as SqlText
 from sqlalchemy import literal as sql_literal
 
-from sluice_core.rest.fields import DateTime, Field, ForeignKey, Json, Text, whole_minutes
+from sluice_core.rest.fields import DateTime, Derived, Field, ForeignKey, Json, Text, whole_minutes
 from sluice_core.rest.resource import Resource, Row
 
 __all__ = ["Page", "ResourceStore"]
@@ -56,15 +56,14 @@ class ResourceStore:
         self._key: ColumnElement[Any] = table.c[resource.field(resource.key).column]
         self.names = tuple(each.name for each in resource.fields)
         # A relation that is sent by another field than the key is looked up in the same statement.
-        self._columns = [
-            self._slug_of(each).label(each.name)
-            if isinstance(each, ForeignKey) and each.slug
-            else table.c[each.column].label(each.name)
-            for each in resource.fields
-        ]
+        self._columns = [self._read(each).label(each.name) for each in resource.fields]
         self._moments = tuple(each.name for each in resource.fields if isinstance(each, DateTime))
         self._auto = {each.column: each.auto for each in resource.fields if each.auto}
-        self.slugs = {each.column: each for each in resource.fields if isinstance(each, ForeignKey) and each.slug}
+        self.slugs = {
+            each.column: each
+            for each in resource.fields
+            if isinstance(each, ForeignKey) and each.slug and each.writable
+        }
         long = {each.name: table.c[each.column] for each in resource.fields if _unbounded(each)}
         self._long = tuple(long)
         self._sized = [
@@ -205,7 +204,7 @@ class ResourceStore:
             if each.unique and self._exists(connection, table, taken):
                 name = each.name.replace("_", " ")
                 errors[each.name] = [f"{resource.label} with this {name} already exists."]
-            elif isinstance(each, ForeignKey):
+            elif isinstance(each, ForeignKey) and each.writable:
                 target = each.to.table
                 if not self._exists(connection, target, [target.c[each.target.column] == value]):
                     errors[each.name] = [each.absent(given.get(each.name, value))]
@@ -246,6 +245,13 @@ class ResourceStore:
             if row[name] is not None and row[name].year < WHOLE_OFFSETS:
                 row[name] = whole_minutes(row[name])
         return row
+
+    def _read(self, field: Field) -> ColumnElement[Any]:
+        if isinstance(field, Derived):
+            return literal_column(field.sql)
+        if isinstance(field, ForeignKey) and field.slug:
+            return self._slug_of(field)
+        return self.resource.table.c[field.column]
 
     def _slug_of(self, field: ForeignKey) -> ColumnElement[Any]:
         target = field.to.table.alias()

@@ -28,18 +28,22 @@ class Tokens:
         self._signer = Signer(generate_key())
         self._jwk = msgspec.json.encode(self._signer.jwk)
 
-    def header(self, *scopes: str, namespaces: Iterable[str] | None = None, seconds: float = 3600) -> dict[str, str]:
-        """Return the header of a caller, ``ada``, who holds these scopes.
+    def header(
+        self, *scopes: str, subject: str = "ada", namespaces: Iterable[str] | None = None, seconds: float = 3600
+    ) -> dict[str, str]:
+        """Return the header of a caller who holds these scopes.
 
         Parameters
         ----------
+        subject
+            His name.
         namespaces
             The only ones whose rows he may write; None: all.
         seconds
             Until the token expires; a negative number: since when it has been.
         """
         life = timedelta(seconds=seconds)
-        token, _ = self._signer.sign("ada", expires_in=life, scopes=scopes, namespaces=namespaces)
+        token, _ = self._signer.sign(subject, expires_in=life, scopes=scopes, namespaces=namespaces)
         return {"Authorization": f"Token {token}"}
 
     def session(self, *roles: str, proven: bool = True, seconds: float = 3600) -> dict[str, str]:

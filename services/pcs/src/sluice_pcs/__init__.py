@@ -1,0 +1,1 @@
+"""Physics configurations that never change once used."""
