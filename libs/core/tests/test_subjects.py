@@ -106,3 +106,25 @@ def test_subjects_of_agents() -> None:
     assert subjects.agents_state(None, "a") == subjects.agents_state("", "a") == "agents.state._.a"
     assert subjects.agents_heartbeat("n", "_") == "agents.heartbeat.n.=5F"
     assert subjects.dlq("agents.state._.a") == "dlq.agents.state._.a"
+
+
+@given(TEXTS.filter(bool))
+def test_a_destination_comes_back_from_the_subject_it_waits_under(destination: str) -> None:
+    assert subjects.outbound_to(subjects.outbound(destination)) == destination
+
+
+def test_programs_name_a_destination_by_a_token() -> None:
+    assert subjects.messages_in("messages.in.epictopic") == "epictopic"
+    assert subjects.messages_in("messages.in.=2Fqueue=2Fa") == "/queue/a"
+
+
+@pytest.mark.parametrize("subject", ["messages.in", "messages.in.", "messages.in._", "messages.in.a.b", "x.in.a"])
+def test_a_subject_that_names_no_destination_is_refused(subject: str) -> None:
+    with pytest.raises(ValueError, match=r"not (messages\.in|a token)"):
+        subjects.messages_in(subject)
+
+
+@given(TEXTS, TEXTS)
+def test_messages_of_two_namespaces_or_types_never_share_a_subject(namespace: str, msg_type: str) -> None:
+    _, _, first, second = subjects.messages_accepted(namespace, msg_type).split(".")
+    assert (from_token(first), from_token(second)) == (namespace or None, msg_type)

@@ -21,6 +21,10 @@ __all__ = [
     "from_token",
     "heartbeat_in",
     "logs_in",
+    "messages_accepted",
+    "messages_in",
+    "outbound",
+    "outbound_to",
     "token",
 ]
 
@@ -29,6 +33,8 @@ ABSENT = "_"
 
 HEARTBEAT_IN = "agents.in.heartbeat"
 LOGS_IN = "logs.in"
+MESSAGES_IN = "messages.in"
+OUTBOUND = "outbound"
 
 _EMPTY = "="
 _ESCAPED = re.compile(r"[^A-Za-z0-9_-]")
@@ -154,6 +160,50 @@ def logs_in(subject: str) -> tuple[str, str]:
     if not app or not instance:
         raise ValueError(f"no name of an app or of an instance: {subject!r}")
     return app, instance
+
+
+def messages_accepted(namespace: str | None, msg_type: str) -> str:
+    """Subject of an accepted workflow message; an empty namespace is an absent one."""
+    return f"messages.accepted.{token(namespace or None)}.{token(msg_type)}"
+
+
+def messages_in(subject: str) -> str:
+    """Read which destination a message on a subject ``messages.in.<destination>`` is for.
+
+    Returns
+    -------
+    str
+        As the sender wrote it, such as ``/topic/epictopic``, or ``epictopic`` alone.
+
+    Raises
+    ------
+    ValueError
+        When it is not such a subject.
+    """
+    return _only_token(MESSAGES_IN, subject)
+
+
+def outbound(destination: str) -> str:
+    """Subject of a message for a destination of the broker, such as ``/topic/epictopic``."""
+    return f"{OUTBOUND}.{token(destination)}"
+
+
+def outbound_to(subject: str) -> str:
+    """Read which destination of the broker a message on a subject ``outbound.<destination>`` is for.
+
+    Raises
+    ------
+    ValueError
+        When it is not such a subject.
+    """
+    return _only_token(OUTBOUND, subject)
+
+
+def _only_token(prefix: str, subject: str) -> str:
+    name = from_token(subject.removeprefix(f"{prefix}.")) if subject.startswith(f"{prefix}.") else None
+    if not name:
+        raise ValueError(f"not {prefix}.<destination>: {subject!r}")
+    return name
 
 
 def _is_plain(byte: int) -> bool:

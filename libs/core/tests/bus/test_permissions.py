@@ -14,7 +14,11 @@ from sluice_core.bus import (
     AUDIT,
     DLQ,
     HEARTBEATS,
+    INBOUND,
     KEYS,
+    LEASES,
+    MESSAGES,
+    OUTBOUND,
     REVOKED,
     TOKENS,
     Bucket,
@@ -33,6 +37,7 @@ USERS = [*SERVICES, PROGRAMS, ADMIN]
 OTHERS = [name for name in SERVICES if name != "registry"]
 STREAMS, BUCKETS = (AGENTS, HEARTBEATS, AUDIT, DLQ), (KEYS, TOKENS, REVOKED)
 ALL: list[Stream | Bucket] = [*STREAMS, *BUCKETS]
+OF_MESSAGES: list[Stream | Bucket] = [MESSAGES, OUTBOUND, INBOUND, LEASES]
 # Quotes, escapes, what looks like a variable, a number or the end of the block; a URL must carry it too.
 NASTY = 'a"b\\c $PWD }#@:/?% é \t\n1k'
 
@@ -120,6 +125,49 @@ async def test_the_registry_can_do_its_work(open_as: OpenAs) -> None:
     await stream.publish_stored("agents.in.heartbeat._.a", b"", msg_id="1")
     await asyncio.wait_for(consume(bus, Consumer(stream="HEARTBEATS", durable="registry"), handle, stop), 5)
     assert len(got) == 1
+
+
+async def test_the_stream_service_can_do_its_work(server: NatsServer, open_as: OpenAs) -> None:
+    registry = Bus(server.url("registry", f"registry{NASTY}"), name="registry", keeps=OF_MESSAGES)
+    await registry.open()
+    bus = await open_as("stream")
+    await registry.wait_connected(10)
+    for subject in ("messages.accepted._.x", "outbound.x", "messages.in.x", "agents.in.heartbeat._.a", "dlq.x"):
+        await bus.publish_stored(subject, b"", msg_id="1")
+    assert await bus.put("leases", "bridge", b"a", revision=0, ttl=10) == 1
+    got: list[str] = []
+    for stream, durable in permissions.SERVICES["stream"].consume:
+        stop = asyncio.Event()
+
+        async def handle(batch: list[Message], stop: asyncio.Event = stop) -> None:
+            got.extend(message.stream for message in batch)
+            stop.set()
+
+        await asyncio.wait_for(consume(bus, Consumer(stream=stream, durable=durable), handle, stop), 5)
+    assert got == [stream for stream, _ in permissions.SERVICES["stream"].consume]
+    await registry.close()
+
+
+async def test_a_program_says_what_it_likes_and_nothing_of_it_counts_as_accepted(
+    server: NatsServer, open_as: OpenAs, connect: Connect
+) -> None:
+    await open_as("registry")
+    registry = Bus(server.url("registry", f"registry{NASTY}"), name="registry", keeps=OF_MESSAGES)
+    await registry.open()
+    await registry.wait_connected(10)
+    client = await connect(PROGRAMS)
+    for subject in ("messages.in.x", "messages.in.in.x", "messages.accepted.in.x", "outbound.in", "messages.x.in.y"):
+        await client.publish(subject, b"forged")
+    await client.flush()
+    session = await registry.session()
+
+    async def count(stream: str) -> int:
+        found: int = (await session.api(f"STREAM.INFO.{stream}"))["state"]["messages"]
+        return found
+
+    await eventually_async(lambda: count("INBOUND"))
+    assert [await count(stream) for stream in ("INBOUND", "MESSAGES", "OUTBOUND")] == [2, 0, 0]
+    await registry.close()
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -287,7 +335,7 @@ def test_no_password_ends_its_quotes(password: str) -> None:
     assert line.count('"') == authorization({"logs": ""}).count('"') - rendered.replace(line, "").count('"')
 
 
-def test_every_bucket_is_written_by_the_registry_alone() -> None:
+def test_what_services_believe_is_written_and_streams_are_made_by_the_registry_alone() -> None:
     for name, grant in permissions.SERVICES.items():
-        assert bool(grant.write) == (name == "registry")
+        assert bool(set(BUCKETS) & set(grant.write)) == (name == "registry")
         assert bool(grant.keep) == (name == "registry")

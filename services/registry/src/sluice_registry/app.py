@@ -8,7 +8,8 @@ from functools import partial
 from fastapi import FastAPI
 
 from sluice_core.auth.passwords import AskedPasswords
-from sluice_core.bus import AGENTS, AUDIT, DLQ, HEARTBEATS, KEYS, LOGS, REVOKED, TOKENS, Consumer, consume, keep_room
+from sluice_core.bus import AGENTS, AUDIT, HEARTBEATS, MESSAGES, Consumer, consume, keep_room
+from sluice_core.bus.permissions import SERVICES
 from sluice_core.database import DatabaseAway
 from sluice_core.outbox import Relay
 from sluice_core.service import Service, build
@@ -51,7 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         Read from the environment when absent.
     """
     settings = settings or Settings()
-    service = Service("registry", settings, keeps=(AGENTS, HEARTBEATS, AUDIT, LOGS, DLQ, KEYS, TOKENS, REVOKED))
+    service = Service("registry", settings, keeps=SERVICES["registry"].keep)
     relay = Relay(service.database, service.bus, tables.outbox)
     service.metrics.outbox(relay)
     events = AgentEvents(relay.wake, service.bus.publish)
@@ -111,6 +112,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         tasks.spawn("retention of dialogues", dialogues.forget_regularly)
         tasks.spawn("retention of audit records", audit.forget_regularly)
         tasks.spawn("room for audit records", partial(keep_room, service.bus, AUDIT))
+        # 5,000 messages a second are 5 MB: a fifth of the stream takes 40 s.
+        tasks.spawn("room for messages", partial(keep_room, service.bus, MESSAGES, every=10.0))
         work = partial(consume, service.bus, BEATS, beats.handle, tasks.stopping, outage=(DatabaseAway,))
         tasks.spawn("heartbeats from the bus", work, graceful=True)
         keep = partial(consume, service.bus, RECORDS, records.handle, tasks.stopping, outage=(DatabaseAway,))

@@ -5,7 +5,23 @@ from .client import Bus, ConsumerState, PubAck, Stored
 from .consumer import Handle, Poison, Rejected, consume
 from .errors import BusAway, BusError, StreamDiffers, StreamRefused
 from .message import Message
-from .streams import AGENTS, AUDIT, DLQ, HEARTBEATS, KEYS, LOGS, REVOKED, TOKENS, Bucket, Consumer, Stream
+from .streams import (
+    AGENTS,
+    AUDIT,
+    DLQ,
+    HEARTBEATS,
+    INBOUND,
+    KEYS,
+    LEASES,
+    LOGS,
+    MESSAGES,
+    OUTBOUND,
+    REVOKED,
+    TOKENS,
+    Bucket,
+    Consumer,
+    Stream,
+)
 from .trim import keep_room
 
 __all__ = [
@@ -13,8 +29,12 @@ __all__ = [
     "AUDIT",
     "DLQ",
     "HEARTBEATS",
+    "INBOUND",
     "KEYS",
+    "LEASES",
     "LOGS",
+    "MESSAGES",
+    "OUTBOUND",
     "REVOKED",
     "TOKENS",
     "Backoff",

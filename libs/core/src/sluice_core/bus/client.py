@@ -263,20 +263,36 @@ class Bus:
             results += await self._store_all(requests, timeout)
         return results
 
-    async def put(self, bucket: str, key: str, value: bytes) -> None:
+    async def put(
+        self, bucket: str, key: str, value: bytes, *, revision: int | None = None, ttl: float | None = None
+    ) -> int:
         """Set a key of a bucket.
 
         Parameters
         ----------
         key
             A token; see `sluice_core.subjects.token` for what comes from outside.
+        revision
+            Only when the key still has this revision; 0: when there is no such key.
+        ttl
+            Whole seconds after which the server forgets the key.
+
+        Returns
+        -------
+        int
+            The new revision.
 
         Raises
         ------
         BusAway, StreamRefused
-            As `publish_stored`.
+            As `publish_stored`; the latter also when the key has another revision.
         """
-        await self._store(key_subject(bucket, key), value, None, ACK_TIMEOUT)
+        headers = {}
+        if revision is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
+        if ttl is not None:
+            headers["Nats-TTL"] = str(int(ttl))
+        return (await self._store(key_subject(bucket, key), value, headers or None, ACK_TIMEOUT)).sequence
 
     async def delete(self, bucket: str, key: str) -> None:
         """Take a key out of a bucket; no error when it is not there.

@@ -18,7 +18,22 @@ from dataclasses import dataclass
 
 from sluice_core.subjects import audit, token
 
-from .streams import AGENTS, AUDIT, DLQ, HEARTBEATS, KEYS, LOGS, REVOKED, TOKENS, Bucket, Stream
+from .streams import (
+    AGENTS,
+    AUDIT,
+    DLQ,
+    HEARTBEATS,
+    INBOUND,
+    KEYS,
+    LEASES,
+    LOGS,
+    MESSAGES,
+    OUTBOUND,
+    REVOKED,
+    TOKENS,
+    Bucket,
+    Stream,
+)
 
 __all__ = ["ADMIN", "PROGRAMS", "SERVICES", "Grant", "authorization"]
 
@@ -44,6 +59,8 @@ class Grant:
         Subjects it may listen to outside of streams.
     consume
         Durable consumers it may make and read, by stream.
+    follow
+        Streams it may read from any place, with consumers of any name that keep no account of what was read.
     keep
         Streams and buckets it may make and change, and trim when they are its own; see the module's text before you
         add one to another service than the registry.
@@ -54,6 +71,7 @@ class Grant:
     publish: Sequence[str] = ()
     subscribe: Sequence[str] = ()
     consume: Sequence[tuple[str, str]] = ()
+    follow: Sequence[str] = ()
     keep: Sequence[Stream | Bucket] = ()
     write: Sequence[Bucket] = ()
 
@@ -62,11 +80,30 @@ SERVICES: Mapping[str, Grant] = {
     "registry": Grant(
         publish=("agents.state.>", "agents.heartbeat.>"),
         consume=((HEARTBEATS.name, "registry"), (AUDIT.name, "registry-audit")),
-        keep=(AGENTS, HEARTBEATS, AUDIT, LOGS, DLQ, KEYS, TOKENS, REVOKED),
+        keep=(AGENTS, HEARTBEATS, AUDIT, LOGS, MESSAGES, OUTBOUND, INBOUND, DLQ, KEYS, TOKENS, REVOKED, LEASES),
         write=BUCKETS,
     ),
     "logs": Grant(publish=("logs.accepted", "logs.tail.>"), consume=((LOGS.name, "logs"),)),
-    "stream": Grant(publish=("messages.*.*", "outbound.>", "agents.in.heartbeat.>")),
+    "stream": Grant(
+        # The inputs of the other services too: it sends them again what was parked. No records of other services:
+        # the registry believes the subject.
+        publish=(
+            "messages.accepted.*.*",
+            "outbound.*",
+            "agents.in.heartbeat.>",
+            "messages.in.>",
+            "logs.in.>",
+            "logs.accepted",
+        ),
+        consume=(
+            (MESSAGES.name, "stream-recorder"),
+            (OUTBOUND.name, "stream-bridge"),
+            (INBOUND.name, "stream-inbound"),
+            (DLQ.name, "stream-dlq"),
+        ),
+        follow=(MESSAGES.name,),
+        write=(LEASES,),
+    ),
 }
 """One line a service; a new service adds its own."""
 
@@ -134,6 +171,12 @@ def _api(grant: Grant) -> Iterator[str]:
         yield f"$JS.API.CONSUMER.INFO.{stream}.{durable}"
         yield f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
         yield f"$JS.ACK.{stream}.{durable}.>"
+    for stream in grant.follow:
+        yield f"$JS.API.CONSUMER.CREATE.{stream}.*"
+        yield f"$JS.API.CONSUMER.CREATE.{stream}.*.>"
+        yield f"$JS.API.CONSUMER.INFO.{stream}.*"
+        yield f"$JS.API.CONSUMER.DELETE.{stream}.*"
+        yield f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*"
     for kept in grant.keep:
         name = kept.config()["name"]
         yield f"$JS.API.STREAM.CREATE.{name}"

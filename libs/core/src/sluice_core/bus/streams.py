@@ -15,8 +15,12 @@ __all__ = [
     "AUDIT",
     "DLQ",
     "HEARTBEATS",
+    "INBOUND",
     "KEYS",
+    "LEASES",
     "LOGS",
+    "MESSAGES",
+    "OUTBOUND",
     "REVOKED",
     "TOKENS",
     "Bucket",
@@ -219,6 +223,35 @@ LOGS = Stream(
 )
 """Log records on their way to PostgreSQL."""
 
+MESSAGES = Stream(
+    name="MESSAGES",
+    # Not `messages.<ns>.<type>`: in a namespace called "in", programs could put there what nobody has looked at.
+    subjects=("messages.accepted.*.*",),
+    # At 1 kB a million: an hour and a half of 200 a second. Its owner drops what everybody has read before it is full.
+    max_bytes=1024 * MB,
+    max_age=7 * DAY,
+)
+"""Workflow messages, each once and in order of arrival; can be replayed."""
+
+OUTBOUND = Stream(
+    name="OUTBOUND",
+    subjects=("outbound.*",),
+    retention="workqueue",
+    max_bytes=128 * MB,
+    # What was accepted must not go because the broker is away for a weekend.
+    max_age=7 * DAY,
+)
+"""Messages on their way to the broker."""
+
+INBOUND = Stream(
+    name="INBOUND",
+    subjects=("messages.in.>",),
+    retention="workqueue",
+    max_bytes=128 * MB,
+    max_age=7 * DAY,
+)
+"""Messages that programs sent by NATS, not looked at yet."""
+
 DLQ = Stream(
     name="DLQ",
     subjects=("dlq.>",),
@@ -248,6 +281,9 @@ TOKENS = Bucket(name="tokens", max_bytes=16 * MB)
 
 REVOKED = Bucket(name="revoked", max_bytes=16 * MB)
 """Revoked tokens by ``jti``, until they expire: 100,000 at 0.15 kB."""
+
+LEASES = Bucket(name="leases", max_bytes=1 * MB)
+"""Who does what only one at a time may do: a key for each such task, which expires."""
 
 
 async def ensure(session: Session, declared: Stream | Bucket) -> None:
