@@ -7,7 +7,7 @@ from tests.integration.platforms import Client
 
 
 def test_what_every_service_refuses_is_told_by_the_registry(client: Client, stranger: Client) -> None:
-    wanted = {"logs": "/api/logs/", "stream": "/api/subscribers/", "registry": "/api/workers/"}
+    wanted = {"logs": "/api/logs/", "runs": "/api/runs/", "stream": "/api/subscribers/", "registry": "/api/workers/"}
     ids = {}
     for service, path in wanted.items():
         ids[service] = uuid4().hex

@@ -1,6 +1,7 @@
 """Each service alone, as in a container: `sluice serve` with a PostgreSQL and a nats-server that are not its own."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -10,7 +11,12 @@ import requests
 from sluice_core.testing import NatsServer, eventually
 from tests.integration.platforms import Client, Serve, Up, samples
 
-LISTS = {"registry": "/api/systemagents/", "logs": "/api/logs/", "stream": "/api/subscribers/"}
+LISTS = {
+    "registry": "/api/systemagents/",
+    "logs": "/api/logs/",
+    "runs": "/api/runs/",
+    "stream": "/api/subscribers/",
+}
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -38,7 +44,9 @@ def test_services_alone_answer_are_ready_and_count_from_their_start(
         for name in LISTS
         if name != "registry"
     ]
-    with registry, others[0], others[1]:
+    with ExitStack() as running:
+        for serve in (registry, *others):
+            running.enter_context(serve)
         for serve in (registry, *others):
             eventually(serve.ready, 30)
             route = LISTS[serve.service]
@@ -104,4 +112,4 @@ def test_the_admin_port_shows_pool_bus_and_outbox(platform: Up) -> None:
     for metric in ("sluice_db_pool_size", "sluice_db_pool_in_use", "sluice_bus_connected"):
         assert {dict(labels)["service"] for labels in samples(platform.admin, metric)} == set(LISTS)
     for metric in ("sluice_outbox_waiting", "sluice_outbox_lag_seconds"):
-        assert {dict(labels)["service"] for labels in samples(platform.admin, metric)} == {"registry"}
+        assert {dict(labels)["service"] for labels in samples(platform.admin, metric)} == {"registry", "runs"}

@@ -30,6 +30,7 @@ from .streams import (
     MESSAGES,
     OUTBOUND,
     REVOKED,
+    RUNS,
     TOKENS,
     Bucket,
     Stream,
@@ -80,7 +81,7 @@ SERVICES: Mapping[str, Grant] = {
     "registry": Grant(
         publish=("agents.state.>", "agents.heartbeat.>"),
         consume=((HEARTBEATS.name, "registry"), (AUDIT.name, "registry-audit")),
-        keep=(AGENTS, HEARTBEATS, AUDIT, LOGS, MESSAGES, OUTBOUND, INBOUND, DLQ, KEYS, TOKENS, REVOKED, LEASES),
+        keep=(AGENTS, HEARTBEATS, AUDIT, LOGS, MESSAGES, OUTBOUND, INBOUND, RUNS, DLQ, KEYS, TOKENS, REVOKED, LEASES),
         write=BUCKETS,
     ),
     "logs": Grant(publish=("logs.accepted", "logs.tail.>"), consume=((LOGS.name, "logs"),)),
@@ -104,6 +105,7 @@ SERVICES: Mapping[str, Grant] = {
         follow=(MESSAGES.name,),
         write=(LEASES,),
     ),
+    "runs": Grant(publish=("runs.*", "files.*", "workflows.*"), consume=((MESSAGES.name, "runs"),)),
 }
 """One line a service; a new service adds its own."""
 

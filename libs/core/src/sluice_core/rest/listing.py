@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection
 from sluice_core.database import Database
 from sluice_core.rest.errors import Invalid
 from sluice_core.rest.fields import FieldError, Integer
-from sluice_core.rest.resource import Resource, Row
+from sluice_core.rest.resource import Lookup, Resource, Row
 from sluice_core.rest.store import Page, ResourceStore
 
 __all__ = ["Listing"]
@@ -84,8 +84,11 @@ class Listing:
             raise Invalid(errors)
         return conditions
 
-    async def first(self, where: Where) -> Piece:
-        """Return what a list starts with."""
+    async def first(self, where: Where, query: Mapping[str, str]) -> Piece:
+        """Return what a list starts with; all of it where the query looks for certain rows."""
+        lookup = self.resource.lookup
+        if lookup is not None and all(query.get(name) for name in lookup.filters):
+            return await self._read(self._found, where, lookup)
         return await self._read(self._first, where)
 
     async def chain(self, piece: Piece) -> AsyncIterator[bytes]:
@@ -153,6 +156,11 @@ class Listing:
             return self._piece(b"[", bounded, page)
 
         return self._database.read(work)
+
+    def _found(self, where: Where, lookup: Lookup) -> Piece:
+        order = lookup.order(self.resource.table.c)
+        rows = self._database.read(lambda connection: self._store.rows(connection, where, order, MOST))
+        return Piece(msgspec.json.encode(rows)[:-1], None)
 
     def _next(self, where: Where, position: list[Any]) -> Piece:
         def work(connection: Connection) -> Page:

@@ -1,5 +1,6 @@
 """Create, read, replace, change and delete one row: what the door asks for, in one worker thread each."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -10,8 +11,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from sluice_core.auth import Identity
 from sluice_core.database import Database
-from sluice_core.rest import validate
-from sluice_core.rest.errors import Invalid, denied, not_found
+from sluice_core.rest import tags, validate
+from sluice_core.rest.errors import ApiError, Invalid, denied, not_found
 from sluice_core.rest.fields import FieldError, Integer, Text
 from sluice_core.rest.resource import Change, Resource, Row
 from sluice_core.rest.store import ResourceStore
@@ -59,14 +60,17 @@ class Operations:
             found = self._database.read(lambda c: self.store.objections(c, values, data, together=False))
             raise Invalid(self._sorted({**found, **errors}))
 
+        given = _Given(data, values)
+
         def work(connection: Connection) -> Row:
-            row = self.store.insert(connection, values)
+            given.values = self._completed(connection, None, values)
+            row = self.store.insert(connection, given.values)
             self._insist_on_namespace(caller, row)
-            self._insist_on_relations(row, values, data)
+            self._insist_on_relations(row, given.values, data)
             self._changed(connection, Change("created", None, row))
             return row
 
-        return self._write(work, _Given(data, values))
+        return self._write(work, given)
 
     def read(self, text: str) -> Row:
         """Return one row by the key in the path.
@@ -79,10 +83,10 @@ class Operations:
         key = self.key(text)
         row = self._database.read(lambda connection: self.store.get(connection, key))
         if row is None:
-            raise not_found(self.resource.model)
+            raise self._absent(text)
         return row
 
-    def change(self, text: str, parse: Parse, caller: Identity | None = None, *, partial: bool) -> Row:
+    def change(self, text: str, parse: Parse, caller: Identity | None = None, *, partial: bool, match: str = "") -> Row:
         """Write the given keys of one row and no others.
 
         Parameters
@@ -95,11 +99,13 @@ class Operations:
             Whose namespaces the row must lie in, before and after.
         partial
             PATCH; PUT insists on all required keys.
+        match
+            The header ``If-Match``.
 
         Raises
         ------
         ApiError
-            404, or 400 and 403 as `create`.
+            404, or 400 and 403 as `create`; 412: the row is not what ``match`` names.
         """
         key = self.key(text)
         given = _Given({}, {})
@@ -107,8 +113,9 @@ class Operations:
         def work(connection: Connection) -> Row:
             before = self.store.get(connection, key, lock=True)
             if before is None:
-                raise not_found(self.resource.model)
+                raise self._absent(text)
             self._insist_on_namespace(caller, before)
+            tags.insist(match, before)
             data = given.data = validate.mapping(parse())
             values, errors = validate.changed(self.resource, data, self._zone, partial=partial)
             given.values = values
@@ -118,6 +125,7 @@ class Operations:
             if errors:
                 found = self.store.objections(connection, values, data, key, together=False)
                 raise Invalid(self._sorted({**found, **errors}))
+            values = given.values = self._completed(connection, before, values)
             row = self.store.update(connection, key, values)
             assert row is not None
             self._insist_on_namespace(caller, row)
@@ -127,26 +135,29 @@ class Operations:
 
         return self._write(work, given, key)
 
-    def delete(self, text: str, caller: Identity | None = None) -> None:
+    def delete(self, text: str, caller: Identity | None = None, *, match: str = "") -> None:
         """Remove one row.
 
         Parameters
         ----------
         caller
             Whose namespaces the row must lie in.
+        match
+            The header ``If-Match``.
 
         Raises
         ------
         ApiError
-            404: there is none; 403: it is in another namespace.
+            404: there is none; 403: it is in another namespace; 412: it is not what ``match`` names.
         """
         key = self.key(text)
 
         def work(connection: Connection) -> None:
             row = self.store.delete(connection, key)
             if row is None:
-                raise not_found(self.resource.model)
+                raise self._absent(text)
             self._insist_on_namespace(caller, row)
+            tags.insist(match, row)
             self._changed(connection, Change("deleted", row, None))
 
         self._database.transact(work)
@@ -202,6 +213,21 @@ class Operations:
         name = self.resource.namespace
         if name is not None and caller is not None and not caller.within(row[name]):
             raise denied()
+
+    def _absent(self, text: str) -> ApiError:
+        like = self.resource.key_like
+        if like is not None and not re.fullmatch(like, text):
+            name = self.resource.key.replace("_", " ")
+            return ApiError(400, {"detail": f"There is no {self.resource.label} with this {name}, nor can there be."})
+        return not_found(self.resource.model)
+
+    def _completed(self, connection: Connection, before: Row | None, values: dict[str, Any]) -> dict[str, Any]:
+        if self.resource.complete is None:
+            return values
+        values = dict(values)
+        if errors := self.resource.complete(connection, before, values):
+            raise Invalid(self._sorted(dict(errors)))
+        return values
 
     def _changed(self, connection: Connection, change: Change) -> None:
         if self.resource.on_change is not None:

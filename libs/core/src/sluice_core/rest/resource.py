@@ -13,7 +13,7 @@ from sluice_core.rest.fields import Field, ForeignKey
 if TYPE_CHECKING:
     from sluice_core.rest.request import Reply, Request
 
-__all__ = ["BODY_LIMIT", "Change", "Endpoint", "Filter", "Resource"]
+__all__ = ["BODY_LIMIT", "Change", "Endpoint", "Filter", "Lookup", "Resource"]
 
 # Bytes of one record (decision 3).
 BODY_LIMIT = 4 * 2**20
@@ -44,6 +44,22 @@ class Filter:
     def field(self) -> Field:
         """The kind as a field of the filter's name."""
         return self.kind if isinstance(self.kind, Field) else self.kind(self.name)
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """An order of its own for the list when a query says which rows are looked for.
+
+    Attributes
+    ----------
+    filters
+        Names of filters, all of which the query must have.
+    order
+        What the rows are ordered by, from the table's columns; the answer is one array of at most 10,000.
+    """
+
+    filters: tuple[str, ...]
+    order: Callable[[Columns], Sequence[ColumnElement[Any]]]
 
 
 @dataclass(frozen=True)
@@ -81,6 +97,9 @@ class Resource:
         In the order of the contract's table, which is the order on the wire.
     key
         Name of the field that the path holds.
+    key_like
+        What keys look like, a regular expression: one that is absent and looks otherwise is 400 at once, since clients
+        try again for minutes after a 404 (decision 17).
     write
         Scope for every method that changes something.
     create
@@ -100,6 +119,13 @@ class Resource:
         Fields that a list is ordered by, ``-`` for descending; the key always comes last.
     filters
         Names of fields (compared for equality) and further filters.
+    lookup
+        Which rows come first when some filters are given together.
+    tagged
+        One row is answered with an ``ETag``, and writes of it heed ``If-Match``.
+    complete
+        Called in the transaction of each write, before it, with the row as it was (None: a new one) and the columns
+        about to be written, which it may change and add to; returns what it objects to, by field.
     count
         Whether ``?limit=`` answers count unasked (decision 7: not for logs).
     on_change
@@ -117,6 +143,7 @@ class Resource:
     fields: tuple[Field, ...]
     key: str
     write: str
+    key_like: str | None = None
     create: str | None = None
     create_open: bool = False
     create_audited: bool = True
@@ -125,6 +152,9 @@ class Resource:
     unique_together: tuple[tuple[str, ...], ...] = ()
     order: tuple[str, ...] = ()
     filters: tuple[str | Filter, ...] = ()
+    lookup: Lookup | None = None
+    tagged: bool = False
+    complete: Callable[[Connection, Row | None, dict[str, Any]], Mapping[str, list[str]]] | None = None
     count: bool = True
     on_change: Callable[[Connection, Change], None] | None = None
     prefix: str = "/api"

@@ -163,6 +163,17 @@ class ResourceStore:
                     return self.page(connection, where, limit, most_bytes, after=after, backwards=backwards)
         return Page(rows, more)
 
+    def rows(
+        self,
+        connection: Connection,
+        where: Sequence[ColumnElement[bool]],
+        order: Sequence[ColumnElement[Any]],
+        limit: int,
+    ) -> list[Row]:
+        """Return rows in any order, ``limit`` at the most."""
+        statement = select(*self._columns).where(*where).order_by(*order).limit(limit)
+        return [self._row(values) for values in connection.execute(statement)]
+
     def up_to_newest(self, connection: Connection) -> ColumnElement[bool]:
         """Return the condition that leaves out rows with a key beyond the newest one of now."""
         newest = connection.execute(select(self._key).order_by(self._key.desc()).limit(1)).scalar()
