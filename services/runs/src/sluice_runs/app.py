@@ -9,7 +9,9 @@ from fastapi import FastAPI
 from sluice_core.outbox import Relay
 from sluice_core.service import Service, build
 from sluice_runs import tables
+from sluice_runs.handlers.creation import Rows
 from sluice_runs.resources import RESOURCES
+from sluice_runs.service.creation import NATURAL, Creation
 from sluice_runs.service.events import Events
 from sluice_runs.settings import Settings
 
@@ -33,9 +35,23 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         kind: replace(resource, on_change=events.hook(kind, resource.key)) for kind, resource in RESOURCES.items()
     }
 
+    accept = settings.accept_repeat
+    creation = {
+        kind: Creation(kind, resources[kind], service.database, service.zone, events, accept_repeat=accept)
+        for kind in NATURAL
+    }
+    doors = [Rows(each, service.database, batches=kind != "run") for kind, each in creation.items()]
+
     @asynccontextmanager
     async def wire(service: Service) -> AsyncIterator[None]:
         service.supervisor.spawn("outbox", relay.run)
         yield
 
-    return build(service, title="Sluice runs", package="sluice_runs", resources=tuple(resources.values()), wire=wire)
+    return build(
+        service,
+        title="Sluice runs",
+        package="sluice_runs",
+        resources=tuple(resources.values()),
+        endpoints=tuple(door.endpoint() for door in doors),
+        wire=wire,
+    )

@@ -39,7 +39,12 @@ class Operations:
         self._database = database
         self._zone = zone
 
-    def create(self, parse: Parse, caller: Identity | None = None) -> Row:
+    def create(
+        self,
+        parse: Parse,
+        caller: Identity | None = None,
+        also: Callable[[Connection, Row], None] | None = None,
+    ) -> Row:
         """Store a new row.
 
         Parameters
@@ -48,6 +53,8 @@ class Operations:
             Returns the body.
         caller
             Whose namespaces the row must lie in.
+        also
+            What else is done in the transaction, with the new row.
 
         Raises
         ------
@@ -68,6 +75,8 @@ class Operations:
             self._insist_on_namespace(caller, row)
             self._insist_on_relations(row, given.values, data)
             self._changed(connection, Change("created", None, row))
+            if also is not None:
+                also(connection, row)
             return row
 
         return self._write(work, given)
