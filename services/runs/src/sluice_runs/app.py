@@ -3,19 +3,27 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 from fastapi import FastAPI
 
+from sluice_core.bus import MESSAGES as STREAM
+from sluice_core.bus import Consumer, consume
+from sluice_core.database import DatabaseAway
 from sluice_core.outbox import Relay
 from sluice_core.service import Service, build
 from sluice_runs import tables
+from sluice_runs.consumer import MessageConsumer
 from sluice_runs.handlers.creation import Rows
 from sluice_runs.resources import RESOURCES
 from sluice_runs.service.creation import NATURAL, Creation
 from sluice_runs.service.events import Events
+from sluice_runs.service.life import Lives, both
 from sluice_runs.settings import Settings
 
 __all__ = ["create_app"]
+
+MESSAGES = Consumer(stream=STREAM.name, durable="runs")
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -31,9 +39,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     relay = Relay(service.database, service.bus, tables.outbox)
     service.metrics.outbox(relay)
     events = Events(relay.wake)
-    resources = {
-        kind: replace(resource, on_change=events.hook(kind, resource.key)) for kind, resource in RESOURCES.items()
-    }
+    lives = Lives(RESOURCES, events)
+    own = {"execution": lives.terminated, "state": lives.deleted}
+    resources = {}
+    for kind, resource in RESOURCES.items():
+        told = events.hook(kind, resource.key)
+        resources[kind] = replace(resource, on_change=both(told, own[kind]) if kind in own else told)
+    messages = MessageConsumer(service.database, lives, service.zone)
 
     accept = settings.accept_repeat
     creation = {
@@ -44,7 +56,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def wire(service: Service) -> AsyncIterator[None]:
-        service.supervisor.spawn("outbox", relay.run)
+        tasks = service.supervisor
+        tasks.spawn("outbox", relay.run)
+        if settings.follow_messages:
+            work = partial(consume, service.bus, MESSAGES, messages.handle, tasks.stopping, outage=(DatabaseAway,))
+            tasks.spawn("messages about runs", work, graceful=True)
         yield
 
     return build(

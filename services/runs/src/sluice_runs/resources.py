@@ -23,7 +23,7 @@ from sluice_core.rest import (
     Uuid,
 )
 from sluice_runs import tables
-from sluice_runs.service import completing
+from sluice_runs.service import completing, stating
 
 __all__ = [
     "EXECUTIONS",
@@ -81,6 +81,11 @@ def _window(name: str) -> tuple[Filter, Filter]:
 def _within(own: str, key: Column[Any], named: Column[Any]) -> Clause:
     """Compare a value of the row that ``own`` refers to."""
     return lambda columns, value: columns[own].in_(select(key).where(named == value))
+
+
+def _wanted_first(columns: Any) -> tuple[ColumnElement[Any], ...]:
+    """Put those first that a message finished and no client has written since, then those still queued."""
+    return case((columns.unanswered, 0), (columns.status == "queued", 1), else_=2), columns.id
 
 
 RUNS = Resource(
@@ -353,9 +358,7 @@ TF_SLICES = Resource(
         "assigned_worker",
         *_window("created_at"),
     ),
-    lookup=Lookup(
-        ("run_number", "slice_id"), lambda columns: (case((columns.status == "queued", 0), else_=1), columns.id)
-    ),
+    lookup=Lookup(("run_number", "slice_id"), _wanted_first),
     tagged=True,
     complete=completing.sliced_file,
     description="Slices of time frame files, the unit of fast processing.",
@@ -381,7 +384,7 @@ RUN_STATES = Resource(
     ),
     filters=("run_number", "phase", "state", "substate", *_window("state_changed_at")),
     tagged=True,
-    complete=completing.executed_run,
+    complete=stating.stated,
     description="Where each run stands.",
 )
 

@@ -12,6 +12,10 @@ class Settings(ServiceSettings):
 
     model_config = service_config("runs")
 
+    follow_messages: bool = Field(
+        True,
+        description="Whether messages move run states and finish slices (decision 15).",
+    )
     accept_repeat: bool = Field(
         True,
         description="Whether a create that equals the row which exists is answered 200 with that row (decision 16).",

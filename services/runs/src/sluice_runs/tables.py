@@ -11,6 +11,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -31,7 +32,9 @@ __all__ = [
     "outbox",
     "repeat",
     "run",
+    "run_message",
     "run_state",
+    "run_state_change",
     "stage",
     "state_event",
     "stf_file",
@@ -203,6 +206,11 @@ tf_slice = Table(
     Column("assigned_at", Instant),
     Column("completed_at", Instant),
     Column("fastmon_file", String(255), nullable=False, index=True),
+    # What the last message about it said, and when by the sender's clock.
+    Column("result_status", String(20)),
+    Column("result_at", Instant),
+    # Such a message finished it, and no client has written it since: what agents look for then.
+    Column("unanswered", Boolean, nullable=False, server_default=text("false")),
     UniqueConstraint("tf_filename", "slice_id", name="tf_slice_once"),
     Index("tf_slice_of_run", "run_number", "slice_id"),
 )
@@ -228,6 +236,46 @@ run_state = Table(
     Column("metadata", AnyJson),
     # Which execution the run belongs to: from the metadata that the runner gives.
     Column("execution_id", String(100), index=True),
+    # Not only messages know of it.
+    Column("registered", Boolean, nullable=False, server_default=text("true")),
+)
+
+# What decided where a run stands: messages, writes of clients, ends of executions (contract 13; decisions 15, 19).
+# Outlives a row that a client puts in the place of one made from messages.
+run_state_change = Table(
+    "run_state_change",
+    metadata,
+    # Of the message.
+    Column("change_id", Uuid, primary_key=True),
+    Column("run_number", Integer, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("rank", SmallInteger, nullable=False),
+    Column("source", String(20), nullable=False),
+    Column("message_type", String(50)),
+    Column("phase", String(20), nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("substate", String(20)),
+    Column("sender", String(100)),
+    Column("execution_id", String(100)),
+    Column("namespace", String(100)),
+    Column("received_at", Instant, nullable=False, server_default=NOW),
+    Index("run_state_change_order", "run_number", "at", "rank", "change_id"),
+)
+
+# Messages about runs, without what they say; each is looked at once.
+run_message = Table(
+    "run_message",
+    metadata,
+    Column("message_id", Uuid, primary_key=True),
+    Column("run_number", Integer, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("message_type", String(50), nullable=False),
+    Column("sender", String(100)),
+    Column("execution_id", String(100)),
+    Column("namespace", String(100)),
+    Column("received_at", Instant, nullable=False, server_default=NOW, index=True),
+    Index("run_message_of_run", "run_number", "at"),
+    Index("run_message_of_execution", "execution_id", "received_at"),
 )
 
 # contract 3.15

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from sluice_runs.store.files import parents
 
-__all__ = ["SETTLED", "ended_execution", "executed_run", "settled_file", "slice_names", "sliced_file"]
+__all__ = ["SETTLED", "ended_execution", "settled_file", "slice_names", "sliced_file"]
 
 Row = Mapping[str, Any]
 Errors = dict[str, list[str]]
@@ -38,17 +38,10 @@ def ended_execution(_connection: Connection, before: Row | None, values: dict[st
     return {}
 
 
-def executed_run(_connection: Connection, _before: Row | None, values: dict[str, Any]) -> Errors:
-    """Note which execution a run belongs to."""
-    metadata = values.get("metadata")
-    named = metadata.get("execution_id") if isinstance(metadata, dict) else None
-    if isinstance(named, str) and 0 < len(named) <= 100:
-        values["execution_id"] = named
-    return {}
-
-
 def sliced_file(connection: Connection, before: Row | None, values: dict[str, Any]) -> Errors:
     """Bring the two ways to say whose slice it is together (decision 8)."""
+    if before is not None:
+        values["unanswered"] = False
     given = values.get("fastmon_file")
     known = parents(connection, [given]) if given is not None else {}
     return slice_names(before, values, known)
