@@ -7,23 +7,31 @@ from functools import partial
 
 from fastapi import FastAPI
 
-from sluice_core.bus import MESSAGES as STREAM
+from sluice_core.bus import AGENTS as AGENTS_STREAM
+from sluice_core.bus import MESSAGES as MESSAGES_STREAM
 from sluice_core.bus import Consumer, consume
 from sluice_core.database import DatabaseAway
 from sluice_core.outbox import Relay
 from sluice_core.service import Service, build
 from sluice_runs import tables
-from sluice_runs.consumer import MessageConsumer
+from sluice_runs.consumer import AgentConsumer, MessageConsumer
+from sluice_runs.handlers import stale as stale_door
 from sluice_runs.handlers.creation import Rows
+from sluice_runs.handlers.lives import router
 from sluice_runs.resources import RESOURCES
+from sluice_runs.service.accounts import Reports
+from sluice_runs.service.counters import Counters
 from sluice_runs.service.creation import NATURAL, Creation
 from sluice_runs.service.events import Events
 from sluice_runs.service.life import Lives, both
+from sluice_runs.service.stale import Stale
 from sluice_runs.settings import Settings
 
 __all__ = ["create_app"]
 
-MESSAGES = Consumer(stream=STREAM.name, durable="runs")
+MESSAGES = Consumer(stream=MESSAGES_STREAM.name, durable="runs")
+# Consumers of one process are told apart by their names.
+AGENTS = Consumer(stream=AGENTS_STREAM.name, durable="runs-agents")
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -54,6 +62,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     }
     doors = [Rows(each, service.database, batches=kind != "run") for kind, each in creation.items()]
 
+    counters = Counters(RESOURCES["state"], service.database, events)
+    reports = Reports(service.database)
+    ages = {
+        "execution": settings.execution_stale_after,
+        "state": settings.state_stale_after,
+        "stf": settings.stf_stale_after,
+    }
+    stale = Stale(service.database, events, ages)
+    agents = AgentConsumer(service.database, stale)
+
     @asynccontextmanager
     async def wire(service: Service) -> AsyncIterator[None]:
         tasks = service.supervisor
@@ -61,6 +79,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         if settings.follow_messages:
             work = partial(consume, service.bus, MESSAGES, messages.handle, tasks.stopping, outage=(DatabaseAway,))
             tasks.spawn("messages about runs", work, graceful=True)
+        seen = partial(consume, service.bus, AGENTS, agents.handle, tasks.stopping, outage=(DatabaseAway,))
+        tasks.spawn("agents", seen, graceful=True)
+        tasks.spawn("what is stale", partial(stale.look_regularly, settings.stale_every))
+        tasks.spawn("retention of messages", partial(stale.tidy_regularly, settings.messages_retention))
         yield
 
     return build(
@@ -68,6 +90,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="Sluice runs",
         package="sluice_runs",
         resources=tuple(resources.values()),
-        endpoints=tuple(door.endpoint() for door in doors),
+        endpoints=(*(door.endpoint() for door in doors), stale_door.endpoint(service.database, stale)),
+        routers=(router(service.database, counters, reports, service.zone),),
         wire=wire,
     )

@@ -26,6 +26,7 @@ from sluice_runs import tables
 from sluice_runs.service import completing, stating
 
 __all__ = [
+    "COUNTERS",
     "EXECUTIONS",
     "FASTMON_FILES",
     "RESOURCES",

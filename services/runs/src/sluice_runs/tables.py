@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sluice_core.outbox import outbox_table
 
 __all__ = [
+    "agent_seen",
     "definition",
     "dispatch",
     "execution",
@@ -36,6 +37,7 @@ __all__ = [
     "run_state",
     "run_state_change",
     "stage",
+    "stale",
     "state_event",
     "stf_file",
     "tf_slice",
@@ -276,6 +278,28 @@ run_message = Table(
     Column("received_at", Instant, nullable=False, server_default=NOW, index=True),
     Index("run_message_of_run", "run_number", "at"),
     Index("run_message_of_execution", "execution_id", "received_at"),
+)
+
+# Agents, as the registry tells: who runs executions, and lives.
+agent_seen = Table(
+    "agent_seen",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("alive", Boolean, nullable=False),
+)
+
+# What is stale now (decision 19); shown, and never repaired.
+stale = Table(
+    "stale",
+    metadata,
+    Column("kind", String(20), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("run_number", Integer),
+    Column("execution_id", String(100)),
+    Column("namespace", String(100)),
+    Column("since", Instant, nullable=False),
+    Column("noticed_at", Instant, nullable=False, server_default=NOW),
+    Column("reason", Text, nullable=False),
 )
 
 # contract 3.15

@@ -105,7 +105,9 @@ SERVICES: Mapping[str, Grant] = {
         follow=(MESSAGES.name,),
         write=(LEASES,),
     ),
-    "runs": Grant(publish=("runs.*", "files.*", "workflows.*"), consume=((MESSAGES.name, "runs"),)),
+    "runs": Grant(
+        publish=("runs.*", "files.*", "workflows.*"), consume=((MESSAGES.name, "runs"), (AGENTS.name, "runs-agents"))
+    ),
 }
 """One line a service; a new service adds its own."""
 

@@ -18,6 +18,7 @@ SUBJECTS: Mapping[str, str] = {
     "run": "runs.run",
     "state": "runs.state",
     "event": "runs.event",
+    "stale": "runs.stale",
     "stf": "files.stf",
     "tf": "files.tf",
     "slice": "files.slice",
