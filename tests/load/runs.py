@@ -1,8 +1,8 @@
 """How fast files are registered and found.
 
-Create and PATCH of one STF file are compared with a handler written by hand that runs the same statements, a batch of TF
-files with a bare COPY into the same table, and a lookup by name with a bare ASGI application that answers what it gets.
-Each pair is measured in turns, and a ratio is the median of its turns'.
+Create and PATCH of one STF file are compared with a handler written by hand that runs the same statements, a batch of
+TF files with a bare COPY into the same table, and a lookup by name with a bare ASGI application that answers what it
+gets. Each pair is measured in turns, and a ratio is the median of its turns'.
 """
 
 import argparse

@@ -121,7 +121,7 @@ def test_messages_of_the_bus_move_runs_and_what_cannot_be_followed_is_parked(
     asyncio.run(prepare(nats, registry))
     said = {"execution_id": "wd-ada-0001", "run_id": "101", "sender": "daq-1", "timestamp": AT, "namespace": "n1"}
     agent = {"type": "agent.state", "data": {"instance_name": "daq-1", "status": "OK", "operational_state": "EXITED"}}
-    sent = [
+    sent: list[tuple[str, dict[str, Any]]] = [
         ("messages.accepted.n1.start_run", {**said, "msg_type": "start_run"}),
         ("messages.accepted.n1.slice_result", {**said, "msg_type": "slice_result"}),
         ("agents.state.n1.daq-1", agent),
