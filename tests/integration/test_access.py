@@ -19,7 +19,7 @@ from fastapi.routing import APIRoute
 from httpx2 import Response
 from pydantic import SecretStr
 from starlette.routing import WebSocketRoute
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from sluice_core.auth import ROLES, Scope
 from sluice_core.rest import Endpoint, Resource
@@ -43,8 +43,6 @@ CSRF = "CSRF Failed: CSRF token missing."
 OWN_CHECKS = {("DELETE", "/api/auth/tokens/{token_id}/"): Scope.TOKENS_ADMIN}
 # A page that people post to by a form of its own, which has a proof of its own.
 FORMS = {("POST", "/accounts/login/")}
-# WebSockets know no cookies; the tests of their service have a table of their own.
-SOCKETS = {"/ws/mcp/"}
 
 
 @dataclass(frozen=True)
@@ -128,12 +126,19 @@ def operations() -> Iterator[Operation]:
                 if isinstance(route, APIRoute):
                     yield from of_route(service, route)
                 else:
+                    # `sockets` has it; of any other kind nobody knows what it asks for.
                     assert isinstance(route, WebSocketRoute), route
-                    assert route.path in SOCKETS, route
+
+
+def sockets() -> Iterator[tuple[str, str]]:
+    for service in SERVICES:
+        for router in application(service).state.routers:
+            yield from ((service, route.path) for route in router.routes if isinstance(route, WebSocketRoute))
 
 
 # An endpoint takes its methods from a resource of the same path.
 OPERATIONS = list({(each.method, each.path): each for each in operations()}.values())
+assert {(each.method, each.path) for each in OPERATIONS} >= FORMS
 OPERATIONS = [each for each in OPERATIONS if (each.method, each.path) not in FORMS]
 
 
@@ -184,6 +189,7 @@ def callers(tokens: Tokens, revoked: Mapping[str, str]) -> list[Caller]:
         Caller("session", tokens.session("admin"), "session", admin),
         Caller("reader's session", tokens.session("reader"), "session", ROLES["reader"]),
         Caller("session, proof of nobody", {"Cookie": "sessionid=x", "X-CSRFToken": "x"}, "none"),
+        Caller("expired session", tokens.session("admin", seconds=-60), "none"),
         Caller("session, bad token", tokens.session("admin") | {"Authorization": "Token nonsense"}, "session", admin),
     ]
 
@@ -277,6 +283,33 @@ def test_a_caller_comes_in_or_is_refused_as_declared(
         assert reply.headers["content-type"] == kind, said
         if operation.door == "contract":
             assert reply.json() == {"detail": refusal.detail}
+
+
+@pytest.mark.parametrize(("service", "path"), list(sockets()))
+def test_a_websocket_takes_tokens_and_nothing_else(
+    clients: Mapping[str, TestClient], callers: list[Caller], service: str, path: str
+) -> None:
+    """A browser sends its cookie along for any page that opens one."""
+    client = clients[service]
+    for caller in callers:
+        client.cookies.clear()
+        if caller.credential == "token":
+            with client.websocket_connect(path, headers=dict(caller.headers)):
+                continue
+        with pytest.raises(WebSocketDenialResponse) as denied, client.websocket_connect(path, headers=caller.headers):
+            pass
+        text = INVALID if "Authorization" in caller.headers else NONE_GIVEN
+        assert (denied.value.status_code, denied.value.json()) == (403, {"detail": text}), caller.name
+
+
+def test_a_service_answers_nothing_that_it_does_not_declare() -> None:
+    for service in SERVICES:
+        app = application(service)
+        declared = {id(router) for router in app.state.routers}
+        for route in app.routes:
+            assert id(getattr(route, "original_router", None)) in declared, f"{service}: {route}"
+        # What stands before the routes could answer too; of these only the door does, and what is declared to it.
+        assert [each.cls.__name__ for each in app.user_middleware] == ["Envelope", "Door", "BodyLimit"], service  # type: ignore[attr-defined]
 
 
 def test_the_matrix_has_every_operation_of_the_openapi_documents() -> None:

@@ -179,7 +179,7 @@ def test_without_nats_what_was_refused_stays_refused_and_what_was_good_stays_goo
     assert pair.takes(good)
 
 
-def test_a_fresh_process_without_nats_is_not_ready_and_lets_nobody_in(
+def test_a_fresh_process_without_nats_is_not_ready_and_judges_nobody(
     pair: Pair, fresh_database: Callable[[str], str], tmp_path: Path
 ) -> None:
     _, good = pair.token("ada", "admin")
@@ -189,8 +189,35 @@ def test_a_fresh_process_without_nats_is_not_ready_and_lets_nobody_in(
         assert report.status_code == 503
         assert not report.json()["checks"]["keyring"]["ok"]
         assert Client(nowhere.http).get(LOGS).status_code == 200
-        reply = requests.delete(f"{nowhere.http}{LOG}", headers=good, timeout=10)
-        assert (reply.status_code, reply.json()) == (403, {"detail": "Invalid token."})
+        # Good or bad: it cannot know, and a client must not give up on its token.
+        for headers in (good, {"Authorization": "Token of-nobody"}):
+            reply = requests.delete(f"{nowhere.http}{LOG}", headers=headers, timeout=10)
+            assert (reply.status_code, reply.headers["Retry-After"]) == (503, "2")
+            assert reply.json() == {"detail": "Tokens cannot be checked at the moment. Try again."}
+
+
+def test_no_record_of_what_was_answered_is_lost_by_kill_9(fresh_database: Callable[[str], str], tmp_path: Path) -> None:
+    url = fresh_database("sluice_registry")
+    admin = {"Authorization": f"Token {ADMIN}"}
+    with Serve(
+        "registry", tmp_path, database_url=url, nats_url="nats://127.0.0.1:1", SLUICE_REGISTRY_ADMIN_TOKEN=ADMIN
+    ) as registry:
+        made = requests.post(
+            f"{registry.http}/api/auth/tokens/", json={"name": "ada"}, headers=admin, timeout=20
+        ).json()
+        wrong = {"username": "admin", "password": "wrong"}
+        assert requests.post(f"{registry.http}/api/auth/login", json=wrong, timeout=20).status_code == 401
+        token = f"{registry.http}/api/auth/tokens/{made['id']}/"
+        assert requests.delete(token, headers=admin, timeout=20).status_code == 204
+        registry.kill()
+        registry.start()
+        rows = requests.get(f"{registry.http}/api/auth/audit/", headers=admin, timeout=20).json()
+    assert [(row["action"], row["key"], row["outcome"]) for row in rows[:3]] == [
+        ("token.revoked", made["id"], "done"),
+        ("login", "", "refused"),
+        ("token.created", made["id"], "done"),
+    ]
+    assert sorted(row["action"] for row in rows[3:]) == ["key.created", "token.imported"]
 
 
 # --- keys change

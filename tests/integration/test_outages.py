@@ -89,7 +89,7 @@ def test_without_nats_the_registry_answers_and_its_events_arrive_later_once(
         assert client.post(AGENTS, {"instance_name": f"made-{number}", "agent_type": "test"}).status_code == 201
     assert client.post("/api/state/next-agent-id/").status_code == 200
     assert len(client.get(AGENTS).json()) == 100
-    eventually(lambda: sum(samples(serve.admin, "sluice_outbox_waiting").values()) == 100)
+    eventually(lambda: sum(samples(serve.admin, "sluice_outbox_waiting").values()) >= 100)
     nats_server.start()
     found = events(nats_server, 100)
     assert len({event["id"] for event in found}) == len(found) == 100

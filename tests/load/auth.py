@@ -18,8 +18,9 @@ from typing import Any
 
 import msgspec
 
-from sluice_core.auth import Authenticator, Identity, Keyring, Signer, TokenRecord, digest, generate_key, user_key
+from sluice_core.auth import Authenticator, Identity, Signer, TokenRecord, digest, generate_key, user_key
 from sluice_core.auth.passwords import AskedPasswords
+from sluice_core.testing.tokens import read_keyring
 from tests.integration.platforms import Client, Serve
 from tests.load import _wrk
 from tests.load._platform import Platform, started
@@ -58,7 +59,7 @@ class Site:
 
     def __init__(self) -> None:
         self._signer = Signer(generate_key())
-        keyring = Keyring()
+        keyring = read_keyring()
         keyring.apply_key(self._signer.kid, msgspec.json.encode(self._signer.jwk))
         for number in range(OPAQUE):
             record = TokenRecord(id=f"id-{number}", subject=f"user-{number}", roles=("agent",))

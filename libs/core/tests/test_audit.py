@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from sluice_core.audit import Event, Note, Trail
+from sluice_core.audit import Event, Note, Place, Trail
 from sluice_core.auth import Identity
 from sluice_core.bus import AUDIT, Bus, BusAway, PubAck
 from sluice_core.testing import NatsServer, eventually_async
@@ -34,6 +34,8 @@ ADA = Identity("ada", frozenset(), "t1")
         ("OPTIONS", 429, Note(refused=True), True),
         ("WEBSOCKET", None, Note(ADA), False),
         ("WEBSOCKET", None, Note(refused=True), True),
+        ("POST", 201, Note(ADA, kept=True), False),
+        ("POST", 401, Note(refused=True, kept=True), False),
     ],
 )
 def test_changes_and_refused_credentials_are_recorded_and_nothing_else(
@@ -54,10 +56,10 @@ class Service:
         self.trail = Trail(self.bus, "logs", kept=4)
         self.stop = asyncio.Event()
 
-    def act(self, user: str, **other: str) -> None:
-        noted = Note(Identity(user, frozenset(), "t1") if user else None)
-        values = {"method": "POST", "route": "/api/x/{key}/", "key": "k", "request_id": "r1", "source": "::1", **other}
-        self.trail.request(noted, status=200, **values)
+    def act(self, user: str, *, method: str = "POST", words: str = "k", key: str = "", status: int = 200) -> None:
+        noted = Note(Identity(user, frozenset(), "t1") if user else None, key=key)
+        noted.place = lambda: Place(method, "/api/x/{key}/", words, "r1", "::1")
+        self.trail.request(noted, status)
 
     async def stored(self) -> list[str]:
         """Return the users of all records, as many as the stream has."""
@@ -135,9 +137,18 @@ async def test_strangers_leave_room_for_those_who_have_a_name() -> None:
     assert service.trail.dropped == 16
 
 
+@pytest.mark.parametrize("status", [0, 200, 204, 301, 400, 401, 403, 404, 409, 429, 500, 503])
+def test_what_stands_in_a_path_is_told_only_where_it_was_found(status: int) -> None:
+    service = Service("nats://127.0.0.1:1")
+    told = "s3cret" if 0 < status < 400 else ""
+    service.act("ada", words="s3cret", status=status)
+    service.act("ada", words="s3cret", key="found", status=status)
+    assert [event.data.key for event in service.trail._waiting] == [told, "found"]
+
+
 def test_what_cannot_be_kept_and_what_looks_like_a_token_is_taken_out() -> None:
     service = Service("nats://127.0.0.1:1")
-    service.act("ada", key="a\0b\ud800 eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ4In0.c2ln " + "x" * 9000, method="SECRET")
+    service.act("ada", words="a\0b\ud800 eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ4In0.c2ln " + "x" * 9000, method="SECRET")
     (event,) = service.trail._waiting
     assert event.data.key.startswith("a\ufffdb? *** xxx")
     assert (len(event.data.key), event.data.method) == (255, "other")

@@ -33,6 +33,25 @@ def messages(client: TestClient, query: str = "") -> list[str]:
     return [each["message"] for each in reply.json()]
 
 
+def test_a_source_that_sends_too_often_is_told_when_to_go_on(start: Start) -> None:
+    client = start(post_rate=0.1)
+    post(client)
+    reply = client.post(URL, json=record())
+    wait = int(reply.headers["retry-after"])
+    assert 0 < wait <= 10
+    assert (reply.status_code, reply.json()) == (
+        429,
+        {"detail": f"Request was throttled. Expected available in {wait} seconds."},
+    )
+    # No proxy was declared, so nobody is somebody else by a header; and reading is not limited.
+    assert client.post(URL, json=record(), headers={"X-Forwarded-For": "192.0.2.1"}).status_code == 429
+    assert len(messages(client)) == 1
+
+
+def test_how_often_a_source_sends_is_its_own_affair_by_default(client: TestClient) -> None:
+    assert [client.post(URL, json=record()).status_code for _ in range(50)] == [201] * 50
+
+
 # Scenario 12 of swf-monitor.md, 13 of swf-clients.md
 
 

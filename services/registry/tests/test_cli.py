@@ -152,7 +152,7 @@ def test_a_new_token_stands_alone_on_the_output(platform: str, run: Run) -> None
     assert token not in result.stderr
 
 
-def test_the_token_command_of_old_scripts(platform: str, run: Run) -> None:
+def test_scenario_27_the_token_command_prints_a_token_at_each_run(platform: str, run: Run) -> None:
     """Scenario 27 of swf-monitor.md, as decision 5 has it: a second run prints another, and both are good."""
     first = made(run("token", "create", "ada", "--create-user"))
     second = made(run("token", "create", "ada", "--create-user"))
@@ -314,6 +314,8 @@ def test_users_are_made_changed_and_switched_off(platform: str, run: Run) -> Non
     assert (row["username"], row["email"], row["roles"], row["is_active"]) == ("ada", "a@b", ["pcs", "reader"], False)
     assert refused(run("token", "create", "ada")).status == 409
     assert made(run("user", "enable", "ada")) == "ada is switched on"
+    assert made(run("user", "unbind", "ada")) == "ada belongs to no account of the facility"
+    assert refused(run("user", "unbind", "nobody")).status == 404
     assert made(run("user", "roles", "ada", "--none")) == "ada has no role"
     assert made(run("user", "list", "--role", "pcs")).count("ada") == 0
     assert "ada" in made(run("user", "list"))

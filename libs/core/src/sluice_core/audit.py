@@ -2,15 +2,18 @@
 
 While a request is answered, those who learn something about it leave it in its `Note`. At its end the envelope makes
 one `Record` of it, and the `Trail` of the service publishes that to the stream ``AUDIT``, which the registry keeps as
-a table.
+a table. Until the stream has it, it is in the memory of the process and lost with it; who must not lose it stores the
+`event` in the transaction of what it tells, and says so by `Note.keep`.
 
-A record has no body, no header and no query of a request, so no secret gets into it.
+A record has no body, no header and no query of a request, and no word of its path that nobody has found, so no secret
+gets into it.
 """
 
 import asyncio
 import re
 import time
 from collections import deque
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,7 +29,20 @@ from sluice_core.bus import Backoff, Bus, BusError, StreamRefused
 if TYPE_CHECKING:
     from sluice_core.auth.identity import Identity
 
-__all__ = ["OUTCOMES", "REQUEST", "TYPE", "Event", "Note", "Outcome", "Record", "Trail", "begin", "note"]
+__all__ = [
+    "OUTCOMES",
+    "REQUEST",
+    "TYPE",
+    "Event",
+    "Note",
+    "Outcome",
+    "Place",
+    "Record",
+    "Trail",
+    "begin",
+    "event",
+    "note",
+]
 
 TYPE = "audit.record"
 REQUEST = "request"
@@ -48,7 +64,8 @@ BURST = 10.0
 LENGTH = 255
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_METHODS = _SAFE | {"POST", "PUT", "PATCH", "DELETE", "WEBSOCKET"}
+# Without a method: what nobody asked for, such as what a timer does.
+_METHODS = _SAFE | {"POST", "PUT", "PATCH", "DELETE", "WEBSOCKET", ""}
 _REFUSALS = (401, 403, 429)
 # People paste tokens where ids belong.
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_.-]*")
@@ -71,14 +88,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     token_id
         Id of the token or session that was sent.
     method, route
-        The route as a template, without what stood in its place.
+        The route as a template, without what stood in its place; both empty where nobody asked.
     key
         The object: the key of a row, the name of a user, the id of a token; empty when there is none.
     outcome
         ``done``; ``refused``, by the credential or for want of a right; ``invalid``, which is any other mistake of the
         client; ``failed``: an error of ours, or nobody waited for the answer.
     status
-        HTTP status; None for a WebSocket.
+        HTTP status; None for a WebSocket, and for what was stored before the answer.
     source
         Address that the request came from.
     detail
@@ -108,6 +125,24 @@ class Event(msgspec.Struct, frozen=True):
     data: Record
 
 
+class Place(NamedTuple):
+    """Where a request came from, and where it went to.
+
+    Attributes
+    ----------
+    method, route, request_id, source
+        See `Record`.
+    words
+        What stood in the places of the route's template.
+    """
+
+    method: str = ""
+    route: str = ""
+    words: str = ""
+    request_id: str = ""
+    source: str = ""
+
+
 @dataclass(slots=True)
 class Note:
     """What is known so far about the request being answered.
@@ -120,17 +155,31 @@ class Note:
         A credential was sent and is not good.
     routine
         Not worth a record unless it is refused.
+    kept
+        A record of it is stored already.
     action, user, key, detail
-        See `Record`.
+        See `Record`. The key is told by whoever has found the object: what a path names may be anything that somebody
+        has pasted there.
+    words
+        What stood in the places of the route's template, where the framework does not know.
+    place
+        Tells where it came from and went to.
     """
 
     identity: "Identity | None" = None
     refused: bool = False
     routine: bool = False
+    kept: bool = False
     action: str = REQUEST
     user: str = ""
     key: str = ""
     detail: dict[str, Any] = field(default_factory=dict)
+    words: str = ""
+    place: Callable[[], Place] = Place
+
+    def keep(self) -> None:
+        """Say that a record is stored: nothing more is published about this request."""
+        self.kept = True
 
     def matters(self, method: str, status: int | None, *, known: bool) -> bool:
         """Whether the request is to be recorded, now that it was answered.
@@ -140,6 +189,8 @@ class Note:
         known
             Whether there is such a route. Where there is none, nothing can be changed.
         """
+        if self.kept:
+            return False
         if self.refused:
             return True
         if method in _SAFE or method == "WEBSOCKET":
@@ -202,43 +253,20 @@ class Trail:
         """Records that no stream has yet."""
         return len(self._waiting) + (0 if self._batch is None else self._batch.records)
 
-    def request(
-        self, noted: Note, *, method: str, route: str, status: int | None, key: str, request_id: str, source: str
-    ) -> None:
+    def request(self, noted: Note, status: int | None) -> None:
         """Record a request; from the event loop.
 
         Parameters
         ----------
         status
-            0: it was not answered.
-        key
-            The object as the path names it, unless the note knows better.
+            0: it was not answered; None: a WebSocket.
         """
-        identity = noted.identity
-        # What nobody has found may be anything that somebody has typed, such as a password.
-        found = "" if status == 404 else noted.key or key
-        self.add(
-            Record(
-                action=noted.action,
-                user=_clean(identity.subject if identity is not None else noted.user),
-                token_id=None if identity is None or identity.token_id is None else _clean(identity.token_id),
-                method=method if method in _METHODS else "other",
-                route=_clean(route),
-                key=_clean(found),
-                outcome=_outcome(noted, status),
-                status=status or None,
-                request_id=request_id,
-                source=source,
-                detail=noted.detail or None,
-            )
-        )
-
-    def add(self, record: Record) -> None:
-        """Take a record; from the event loop."""
+        made = event(noted, _outcome(noted, status), status)
+        record = made.data
         if self.waiting >= (self._kept if record.user else self._kept // 2) or not self._admitted(record):
             self.dropped += 1
             return
-        self._waiting.append(Event(uuid4(), TYPE, 1, datetime.now(UTC), record))
+        self._waiting.append(made)
         self._some.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -301,6 +329,33 @@ class Trail:
             return False
         self._next_nameless = max(self._next_nameless, now - BURST) + 1 / NAMELESS
         return True
+
+
+def event(noted: Note, outcome: Outcome, status: int | None = None) -> Event:
+    """Make a record of what is known about a request by now.
+
+    Parameters
+    ----------
+    status
+        As it was answered; 0: it was not; None: not yet, or never.
+    """
+    identity, place = noted.identity, noted.place()
+    # What was done was found. All else may be anything that somebody has typed or pasted, such as a password.
+    words = place.words if status and status < 400 else ""
+    record = Record(
+        action=noted.action,
+        user=_clean(identity.subject if identity is not None else noted.user),
+        token_id=None if identity is None or identity.token_id is None else _clean(identity.token_id),
+        method=place.method if place.method in _METHODS else "other",
+        route=_clean(place.route),
+        key=_clean(noted.key or words),
+        outcome=outcome,
+        status=status or None,
+        request_id=place.request_id,
+        source=place.source,
+        detail=noted.detail or None,
+    )
+    return Event(uuid4(), TYPE, 1, datetime.now(UTC), record)
 
 
 def _outcome(noted: Note, status: int | None) -> Outcome:

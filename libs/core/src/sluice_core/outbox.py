@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache
 from typing import Any, NamedTuple
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 import structlog
@@ -41,7 +41,7 @@ from sluice_core import dlq
 from sluice_core.bus import Backoff, Bus, BusAway, BusError, Stored, StreamRefused
 from sluice_core.database import Database, DatabaseAway
 
-__all__ = ["SCHEMA", "Event", "Relay", "add", "add_many", "outbox_table"]
+__all__ = ["SCHEMA", "Event", "Relay", "add", "add_event", "add_many", "outbox_table"]
 
 log = structlog.get_logger(__name__)
 
@@ -146,7 +146,7 @@ def add_many(connection: Connection, table: Table, events: Iterable[Event]) -> N
         In their order.
     """
     at = datetime.now(UTC)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for event in events:
         event_id = uuid4()
         body = {"id": str(event_id), "type": event.event_type, "v": event.version, "at": at, "data": event.data}
@@ -166,6 +166,24 @@ def add_many(connection: Connection, table: Table, events: Iterable[Event]) -> N
 @lru_cache(16)
 def _insert(table: Table) -> Insert:
     return insert(table)
+
+
+def add_event(
+    connection: Connection, table: Table, *, event_id: UUID, subject: str, schema: str, body: bytes, key: str
+) -> None:
+    """Add an event to the transaction that has its form already.
+
+    Parameters
+    ----------
+    event_id
+        Also in the body: consumers know a repetition by it.
+    schema, body
+        Its type and version as `SCHEMA` has them, and itself.
+    connection, table, subject, key
+        As in `add`.
+    """
+    row = {"event_id": event_id, "subject": subject, "key": key, "schema": schema, "body": body}
+    connection.execute(insert(table), row)
 
 
 class Relay:

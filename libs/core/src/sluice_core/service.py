@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from fastapi import APIRouter, FastAPI
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from sluice_core import errors
 from sluice_core.audit import Trail
@@ -179,6 +180,26 @@ class Service:
         return not unread, f"not read yet: {', '.join(sorted(unread))}" if unread else ""
 
 
+class _Application(FastAPI):
+    """FastAPI that begins with the envelope.
+
+    What stands before it otherwise handles errors that the envelope has handled, and bounds bodies that are bounded
+    further in; on a short request it spends a seventh of the time.
+    """
+
+    def build_middleware_stack(self) -> ASGIApp:
+        whole = stack = super().build_middleware_stack()
+        if _traced():
+            return whole
+        while not isinstance(stack, Envelope):
+            stack = stack.app  # type: ignore[attr-defined]
+        return stack
+
+
+def _traced() -> bool:
+    return any(name.startswith("OTEL_") for name in os.environ)
+
+
 def build(
     service: Service,
     *,
@@ -223,7 +244,7 @@ def build(
                 yield
 
     shared = service.settings.shared
-    app = FastAPI(
+    app = _Application(
         title=title,
         version=_version(package),
         lifespan=lifespan,
@@ -234,7 +255,7 @@ def build(
         strict_content_type=False,
         telemetry={
             # Else every request looks through the environment for a tracer that was never configured.
-            "tracing": any(name.startswith("OTEL_") for name in os.environ),
+            "tracing": _traced(),
             "metrics": False,
             "logs": False,
             "operation_spans": False,

@@ -22,7 +22,6 @@ from sluice_core.auth import (
     ROLES,
     Authenticator,
     Identity,
-    Keyring,
     Refused,
     Signer,
     TokenRecord,
@@ -31,6 +30,7 @@ from sluice_core.auth import (
 )
 from sluice_core.auth.credentials import MAX_LENGTH
 from sluice_core.auth.tokens import LEEWAY
+from sluice_core.testing.tokens import read_keyring
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -43,7 +43,7 @@ OTHER = generate_key()
 
 def service() -> Authenticator:
     """A service that trusts `KEY`."""
-    keyring = Keyring()
+    keyring = read_keyring()
     keyring.apply_key(SIGNER.kid, msgspec.json.encode(SIGNER.jwk))
     return Authenticator(keyring)
 
@@ -267,7 +267,7 @@ def test_no_segment_of_a_token_can_be_exchanged(position: int) -> None:
 
 
 def test_a_keyring_without_keys_trusts_nobody() -> None:
-    assert refusal(Authenticator(Keyring()), SIGNER.sign("ada", expires_in=DAY)[0]) == "Invalid token."
+    assert refusal(Authenticator(read_keyring()), SIGNER.sign("ada", expires_in=DAY)[0]) == "Invalid token."
 
 
 def test_another_installation_with_the_same_key_is_refused() -> None:
@@ -400,7 +400,7 @@ def test_a_new_key_stands_beside_the_old_one() -> None:
 
 
 def test_a_remembered_token_is_not_verified_again_and_memory_is_bounded() -> None:
-    keyring = Keyring()
+    keyring = read_keyring()
     keyring.apply_key(SIGNER.kid, msgspec.json.encode(SIGNER.jwk))
     auth = Authenticator(keyring, cached=2)
     first, second, third = (SIGNER.sign(name, expires_in=DAY)[0] for name in ("a", "b", "c"))

@@ -10,14 +10,15 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from sluice_core import errors
-from sluice_core.auth import Authenticator, Identity, Keyring, PasswordsAway, Signer, Throttled, digest, generate_key
+from sluice_core.auth import Authenticator, Identity, PasswordsAway, Signer, Throttled, digest, generate_key
 from sluice_core.auth.fastapi import Reader, require
+from sluice_core.testing.tokens import read_keyring
 
 SIGNER = Signer(generate_key())
 
 
 def application(*, anonymous_read: bool = True) -> FastAPI:
-    keyring = Keyring()
+    keyring = read_keyring()
     keyring.apply_key(SIGNER.kid, msgspec.json.encode(SIGNER.jwk))
     shared = SimpleNamespace(anonymous_read=anonymous_read)
     app = FastAPI()

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request, Response
 
-from sluice_core.auth import Identity, Keyring, PasswordsAway, Refused, Throttled, user_key
+from sluice_core.auth import Identity, PasswordsAway, Refused, Throttled, user_key
 from sluice_core.auth.credentials import Basic
 from sluice_core.auth.passwords import KEPT, WAITING, AskedPasswords, RegistryPasswords
 from sluice_core.http.server import Listener, Server
+from sluice_core.testing.tokens import read_keyring
 
 ADA = Identity("ada", frozenset({"logs:read"}), None, by="password")
 
@@ -40,7 +41,7 @@ class Knower:
 class World:
     def __init__(self, **options: Any) -> None:
         self.knower = Knower()
-        self.keyring = Keyring()
+        self.keyring = read_keyring()
         self.passwords = AskedPasswords(self.knower.ask, self.keyring, **options)
 
     async def subject(self, credential: Basic, peer: str = "10.0.0.1") -> str:

@@ -24,6 +24,7 @@ from sluice_core.auth import (
 )
 from sluice_core.auth.credentials import MAX_LENGTH, Basic
 from sluice_core.auth.sessions import cookie
+from sluice_core.testing.tokens import read_keyring
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -35,7 +36,7 @@ Headers = list[tuple[bytes, bytes]]
 
 @pytest.fixture
 def keyring() -> Keyring:
-    made = Keyring()
+    made = read_keyring()
     made.apply_key(SIGNER.kid, msgspec.json.encode(SIGNER.jwk))
     return made
 

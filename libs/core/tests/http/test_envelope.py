@@ -116,7 +116,7 @@ def test_an_exception_is_a_page_without_details() -> None:
 def test_an_exception_is_logged_with_its_request() -> None:
     with structlog.testing.capture_logs() as lines:
         client(raising(ValueError("boom"))).get("/x", headers={"X-Request-ID": "r1"})
-    assert [(line["event"], line["path"]) for line in lines] == [("request failed", "/x")]
+    assert [(line["event"], line["route"]) for line in lines] == [("request failed", "other")]
 
 
 def test_an_absent_database_is_503_with_retry_after() -> None:

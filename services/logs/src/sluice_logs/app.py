@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from sluice_core.bus import LOGS as STREAM
 from sluice_core.bus import Consumer, consume
 from sluice_core.database import DatabaseAway
+from sluice_core.http.rate import SourceRate
 from sluice_core.service import Service, build
 from sluice_logs.aside import Aside, LogConsumer
 from sluice_logs.days import Days
@@ -39,7 +40,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     days = Days(service.database, settings.retention)
     writer = Writer(service.database, days, later=Aside(service.bus).keep, waiting=settings.waiting_bytes)
     reader = Reader(service.zone)
-    records = Records(writer, reader, is_open=settings.anonymous_post)
+    rate = None
+    if settings.post_rate:
+        rate = SourceRate(settings.post_rate, trusted=settings.shared.trusted_proxies)
+    records = Records(writer, reader, is_open=settings.anonymous_post, rate=rate)
     inputs = LogConsumer(writer, reader)
 
     @asynccontextmanager

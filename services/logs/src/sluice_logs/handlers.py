@@ -7,6 +7,7 @@ import msgspec
 
 from sluice_core.auth import Scope
 from sluice_core.database import Database
+from sluice_core.http.rate import SourceRate
 from sluice_core.rest import Endpoint, Reply, Request
 from sluice_core.rest.errors import ApiError, Invalid
 from sluice_logs import bodies
@@ -31,12 +32,15 @@ class Records:
         Who stores and who reads them.
     is_open
         Whether anybody may send records (decision 3).
+    rate
+        How often one source may; None: as it likes.
     """
 
-    def __init__(self, writer: Writer, reader: Reader, *, is_open: bool) -> None:
+    def __init__(self, writer: Writer, reader: Reader, *, is_open: bool, rate: SourceRate | None = None) -> None:
         self._writer = writer
         self._reader = reader
         self._is_open = is_open
+        self._rate = rate
 
     def endpoint(self) -> Endpoint:
         """Return what answers ``POST`` on the path of the list."""
@@ -53,6 +57,9 @@ class Records:
 
     async def post(self, request: Request) -> Reply:
         """Store one record, or a batch of them."""
+        if self._rate is not None and (wait := self._rate.wait(request.scope)):
+            detail = f"Request was throttled. Expected available in {wait} seconds."
+            raise ApiError(429, {"detail": detail}, {"Retry-After": str(wait)})
         body = await request.body()
         encoding = request.header("content-encoding")
         if encoding:
@@ -157,6 +164,7 @@ def _document_post() -> dict[str, object]:
             "403": answer("A session of another page, or no right to send where that is asked for", detail),
             "413": answer("The body is too long, or the batch too large", detail),
             "415": answer("Not a media type or encoding for bodies", detail),
+            "429": answer("The source sends more often than the site allows; `Retry-After` says when to go on", detail),
             "503": answer("Nothing takes it now; `Retry-After` says when to try again", detail),
         },
     }

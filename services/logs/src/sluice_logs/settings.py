@@ -23,6 +23,13 @@ class Settings(ServiceSettings):
         le=timedelta(days=36500),
         description="Age at which records are dropped, a whole day of arrival at a time; 0 keeps them for ever.",
     )
+    post_rate: float = Field(
+        0.0,
+        ge=0.0,
+        le=1e6,
+        description="Requests a second with which one source may send records, and ten times as many at once; beyond "
+        "it they are answered 429; 0: no limit. Behind SLUICE_TRUSTED_PROXIES the forwarded address is the source.",
+    )
     waiting_bytes: int = Field(
         64 * 2**20,
         ge=2**20,

@@ -67,6 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         admin_token=settings.admin_token,
         delay=settings.key_delay,
         retention=settings.token_retention,
+        session_retention=settings.session_retention,
         changed=lambda: projection.wake(),
     )
     projection = Projection(service.bus, issuer.refresh, issuer.keys.published)
@@ -140,7 +141,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             user_doors.router(users),
             audit_door.router(audit),
             login.router(logins, settings.shared.trusted_proxies, facility=at_facility is not None),
-            oidc.router(at_facility, settings.shared.trusted_proxies),
+            oidc.router(at_facility),
             oauth.router(settings.auth0_domain),
             sockets.router(),
             schema.router(),

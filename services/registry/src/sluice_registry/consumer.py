@@ -9,7 +9,7 @@ import msgspec
 from sluice_core import audit, subjects
 from sluice_core.bus import Message, Poison, Rejected
 from sluice_core.rest import Invalid
-from sluice_registry.service.audit import Audit
+from sluice_registry.service.audit import Audit, row
 from sluice_registry.service.heartbeats import Beat, Heartbeats, read_beat
 
 __all__ = ["AuditConsumer", "HeartbeatConsumer", "decode"]
@@ -113,9 +113,5 @@ class AuditConsumer:
 
 def _rows(message: Message) -> list[dict[str, Any]]:
     # NATS lets nobody else publish on a service's subject; what a record said of itself would prove nothing.
-    service = subjects.from_token(message.subject.removeprefix("audit."))
-    rows = []
-    for event in _EVENTS.decode(message.data):
-        columns = msgspec.structs.asdict(event.data)
-        rows.append({"id": event.id, "at": event.at, "service": service, "username": columns.pop("user"), **columns})
-    return rows
+    service = subjects.from_token(message.subject.removeprefix("audit.")) or ""
+    return [row(event, service) for event in _EVENTS.decode(message.data)]

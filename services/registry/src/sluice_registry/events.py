@@ -1,23 +1,19 @@
-"""What the registry says about agents: durable changes through the outbox, heartbeats best-effort; and who did what."""
+"""What the registry says about agents: durable changes through the outbox, heartbeats best-effort."""
 
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import msgspec
-import structlog
 from sqlalchemy import Connection
 
 from sluice_core import outbox, subjects
-from sluice_core.audit import note
 from sluice_core.database import after_commit
 from sluice_core.rest import Change
 from sluice_registry import tables
 
-__all__ = ["AgentEvents", "acted", "same"]
+__all__ = ["AgentEvents", "same"]
 
 Row = dict[str, Any]
-
-log = structlog.get_logger(__name__)
 
 _in_order = msgspec.json.Encoder(order="deterministic").encode
 
@@ -86,28 +82,3 @@ class AgentEvents:
             The same, as JSON.
         """
         await self._publish(subjects.agents_heartbeat(row["namespace"], row["instance_name"]), encoded)
-
-
-def acted(
-    what: str, *, by: str, about: str = "", outcome: str = "done", source: str | None = None, **detail: Any
-) -> None:
-    """Note that somebody did, or tried, something that concerns identity: the request's audit record tells it.
-
-    No secret is ever among the arguments.
-
-    Parameters
-    ----------
-    what
-        Such as ``login`` or ``token.created``.
-    by, about
-        User name of who did it, and name or id of what it was done to.
-    outcome
-        ``done``, or why not.
-    source
-        Address that it came from.
-    detail
-        What else is worth knowing.
-    """
-    noted = note()
-    noted.action, noted.user, noted.key, noted.detail = what, by, about, detail
-    log.info(what, by=by, about=about, outcome=outcome, source=source, **detail)

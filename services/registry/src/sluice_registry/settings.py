@@ -30,6 +30,9 @@ class Settings(ServiceSettings):
     )
     token_lifetime: Duration = Field(timedelta(days=90), description="Life of a new token that names none.")
     token_retention: Duration = Field(timedelta(days=90), description="Age at which an expired token leaves the list.")
+    session_retention: Duration = Field(
+        timedelta(days=1), description="Age at which an expired session leaves the table; audit records name it longer."
+    )
     key_passphrase: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("SLUICE_REGISTRY_KEY_PASSPHRASE", "SLUICE_KEY_PASSPHRASE"),

@@ -1,6 +1,8 @@
 """Who did what, from the request over NATS into the table (issue 4, part 5)."""
 
+import asyncio
 import json
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from sqlalchemy.pool import NullPool
 from typer.testing import CliRunner
 
 from sluice_core.audit import TYPE, Event, Record
+from sluice_core.auth import digest
 from sluice_core.bus import Message
 from sluice_core.cli import Failure
 from sluice_core.database import Database
@@ -110,12 +113,14 @@ def test_heartbeats_and_reads_are_told_only_where_they_are_refused(platform: Pla
     assert platform.ask("POST", beat, token="forged", json=BEAT).status_code == 403
     assert platform.ask("GET", AGENTS, token="forged").status_code == 403
     assert platform.ask("POST", "/api/state/next-run-number/").status_code == 200
-    rows = platform.records(lambda rows: len(rows) >= 3)
+    rows = platform.records(lambda rows: len(rows) >= 5)
     told = {(row["method"], row["route"], row["outcome"], row["user"]) for row in rows}
     assert told == {
         ("POST", beat, "refused", ""),
         ("GET", AGENTS, "refused", ""),
         ("POST", "/api/state/next-run-number/", "done", "admin"),
+        # At the start: the first key, the first token.
+        ("", "", "done", "registry"),
     }
 
 
@@ -129,8 +134,9 @@ def test_what_concerns_identity_has_a_name_of_its_own(platform: Platform) -> Non
     login = {"username": "ada", "password": PASSWORD}
     assert platform.ask("POST", "/api/auth/login", None, json={**login, "password": "wrong"}).status_code == 401
     assert platform.ask("POST", "/api/auth/login", None, json=login).status_code == 200
-    rows = platform.records(lambda rows: len(rows) >= 7)
-    told = {(row["action"], row["user"], row["outcome"], row["key"]) for row in rows}
+    rows = platform.records(lambda rows: len(rows) >= 9)
+    told = {(row["action"], row["user"], row["outcome"], row["key"]) for row in rows if row["user"] != "registry"}
+    assert [row["action"] for row in rows if row["user"] == "registry"] == ["token.imported", "key.created"]
     session = next(row["key"] for row in rows if row["action"] == "login" and row["outcome"] == "done")
     kid = next(row["key"] for row in rows if row["action"] == "key.rotated")
     assert kid
@@ -149,6 +155,60 @@ def test_what_concerns_identity_has_a_name_of_its_own(platform: Platform) -> Non
     assert refused == {platform.record(action="login", outcome="refused")["request_id"]}
 
 
+def test_what_concerns_identity_is_stored_before_it_is_answered(client: Any, tokens: Any, url: str) -> None:
+    """There is no NATS here: what is told at once stands in the transaction of what it tells."""
+    admin = tokens.header("admin")
+    client.post("/api/auth/users/", json={"username": "ada", "password": PASSWORD}, headers=admin)
+    made = client.post("/api/auth/tokens/", json={"name": "laptop", "subject": "ada"}, headers=admin).json()
+    client.delete(f"/api/auth/tokens/{made['id']}/", headers=admin)
+    client.patch("/api/auth/users/ada/", json={"roles": ["reader"]}, headers=admin)
+    client.post("/api/auth/tokens/import/", json=[{"subject": "old", "sha256": digest("old")}], headers=admin)
+    client.post("/api/auth/keys/rotate", headers=admin)
+    client.post("/api/auth/login", json={"username": "ada", "password": "wrong"})
+    opened = client.post("/api/auth/login", json={"username": "ada", "password": PASSWORD})
+    assert opened.status_code == 200
+    client.post("/api/auth/logout", headers={"X-CSRFToken": client.cookies["csrftoken"]})
+    client.cookies.clear()
+    client.get(AGENTS, headers={"Authorization": f"Basic {b64encode(b'ada:wrong').decode()}"})
+    rows = client.get(PATH, headers=admin).json()[::-1]
+    assert (rows[0]["action"], rows[0]["user"]) == ("key.created", "registry")
+    told = [(row["action"], row["user"], row["outcome"], row["method"], row["route"]) for row in rows[1:]]
+    tokens_path, users_path, login = "/api/auth/tokens/", "/api/auth/users/", "/api/auth/login"
+    assert told == [
+        ("user.created", "ada", "done", "POST", users_path),
+        ("token.created", "ada", "done", "POST", tokens_path),
+        ("token.revoked", "ada", "done", "DELETE", f"{tokens_path}{{token_id}}/"),
+        ("user.changed", "ada", "done", "PATCH", f"{users_path}{{username}}/"),
+        ("token.imported", "ada", "done", "POST", f"{tokens_path}import/"),
+        ("key.rotated", "ada", "done", "POST", "/api/auth/keys/rotate"),
+        ("login", "ada", "refused", "POST", login),
+        ("login", "ada", "done", "POST", login),
+        ("logout", "ada", "done", "POST", "/api/auth/logout"),
+        ("login", "ada", "refused", "GET", AGENTS),
+    ]
+    assert all(row["source"] and row["request_id"] for row in rows[1:])
+    # Nothing of it is told a second time; each is an event too, under the same id.
+    assert client.app.state.service.trail.waiting == 0
+    with create_engine(url, poolclass=NullPool).connect() as connection:
+        statement = text("SELECT event_id::text, body FROM outbox WHERE subject = 'audit.registry' ORDER BY id")
+        sent = {row.event_id: bytes(row.body) for row in connection.execute(statement)}
+    assert list(sent) == [row["id"] for row in rows]
+    # And what comes back with NATS is the same record.
+    audit = Audit(Database(url, pool_size=2), retention=timedelta(days=1))
+    messages = [SimpleNamespace(subject="audit.registry", data=body) for body in sent.values()]
+    assert asyncio.run(AuditConsumer(audit).handle(cast(Sequence[Message], messages))) == []
+    assert client.get(PATH, headers=admin).json()[::-1] == rows
+
+
+def test_what_did_not_happen_is_told_as_what_was_tried(platform: Platform) -> None:
+    user = {"username": "ada", "password": PASSWORD}
+    platform.ask("POST", "/api/auth/users/", json=user)
+    assert platform.ask("POST", "/api/auth/users/", json=user, headers={"X-Request-Id": "again"}).status_code == 409
+    again = platform.record(request_id="again")
+    assert (again["action"], again["outcome"], again["status"]) == ("request", "invalid", 409)
+    assert len(platform.records(bool, user="admin")) == 2
+
+
 def test_no_secret_is_ever_told(platform: Platform, url: str) -> None:
     user = {"username": "ada", "password": PASSWORD}
     platform.ask("POST", "/api/auth/users/", json=user)
@@ -156,13 +216,25 @@ def test_no_secret_is_ever_told(platform: Platform, url: str) -> None:
     platform.ask("POST", f"{AGENTS}?token={signed}&password={PASSWORD}", token=signed, json=BEAT)
     platform.ask("GET", f"{AGENTS}?token={FIRST}", token=f"{FIRST}x")
     platform.ask("DELETE", f"/api/auth/tokens/{signed}/", token=signed)
+    # People paste tokens where ids belong; not found, not allowed, not valid.
     platform.ask("DELETE", f"/api/auth/tokens/{FIRST}/")
+    reader = platform.ask("POST", "/api/auth/tokens/", json={"name": "reader", "roles": ["reader"]}).json()["token"]
+    assert platform.ask("DELETE", f"/api/auth/tokens/{FIRST}/", token=reader).status_code == 403
+    assert platform.ask("PATCH", f"/api/auth/users/{FIRST}/", token=reader, json={}).status_code == 403
+    assert platform.ask("PATCH", f"/api/auth/users/{FIRST}/", json={"roles": "x"}).status_code == 400
+    assert platform.ask("PATCH", f"{AGENTS}{FIRST}/", token=reader, json={}).status_code == 403
+    assert platform.ask("PATCH", f"{AGENTS}{FIRST}/", json={}).status_code == 404
+    assert platform.ask("PATCH", f"/api/namespaces/{FIRST}/", json={"owner": 7}).status_code == 400
+    limited = {"name": "limited", "roles": ["pcs", "operator"], "namespaces": ["n1"]}
+    inside = platform.ask("POST", "/api/auth/tokens/", json=limited).json()["token"]
+    ensured = {"name": FIRST, "owner": "ada"}
+    assert platform.ask("POST", "/api/namespaces/ensure/", token=inside, json=ensured).status_code == 403
     platform.ask("POST", "/api/auth/login", None, json={"username": PASSWORD, "password": FIRST})
     platform.ask("POST", "/api/auth/login", None, json=user)
     platform.http.cookies.clear()
     platform.http.get(AGENTS, auth=("ada", f"{PASSWORD}x"))
     platform.ask("PATCH", "/api/auth/users/ada/", json={"password": f"{PASSWORD}y"})
-    platform.records(lambda rows: any(row["action"] == "user.changed" for row in rows) and len(rows) >= 10)
+    platform.records(lambda rows: any(row["action"] == "user.changed" for row in rows) and len(rows) >= 21)
     with create_engine(url, poolclass=NullPool).connect() as connection:
         kept = "\n".join(connection.execute(text("SELECT audit::text FROM audit")).scalars())
     for secret in (FIRST, PASSWORD, signed, signed.split(".")[2]):
@@ -173,7 +245,7 @@ def test_the_list_comes_in_pages_and_is_narrowed(platform: Platform) -> None:
     for number in range(5):
         platform.ask("POST", AGENTS, json={**BEAT, "instance_name": f"daq-{number}"})
     platform.ask("GET", AGENTS, token="forged")
-    newest, *_ = rows = platform.records(lambda rows: len(rows) == 6)
+    newest, *_ = rows = platform.records(lambda rows: len(rows) == 8)
     assert [row["at"] for row in rows] == sorted((row["at"] for row in rows), reverse=True)
     seen: list[str] = []
     url = f"{PATH}?limit=4"
@@ -190,7 +262,7 @@ def test_the_list_comes_in_pages_and_is_narrowed(platform: Platform) -> None:
         ({"service": "logs"}, 0),
         ({"service": "registry", "outcome": "refused"}, 1),
         ({"since": newest["at"]}, 1),
-        ({"until": newest["at"]}, 5),
+        ({"until": newest["at"]}, 7),
     ):
         assert len(platform.ask("GET", PATH, params=query).json()) == count, query
     for bad in ("outcome=x", "limit=0", "after=x", "since=yesterday", f"after={uuid4()}"):
@@ -203,7 +275,8 @@ def test_records_are_for_those_who_manage_tokens(start: Start, tokens: Any) -> N
     assert client.get(PATH).status_code == 401
     assert client.get(PATH, headers=tokens.header("logs:admin")).status_code == 403
     for scope in ("tokens:admin", "admin"):
-        assert client.get(PATH, headers=tokens.header(scope)).json() == []
+        rows = client.get(PATH, headers=tokens.header(scope)).json()
+        assert [row["action"] for row in rows] == ["key.created"]
 
 
 def message(*records: dict[str, Any] | Event, subject: str = "audit.logs") -> Message:
@@ -253,7 +326,7 @@ def test_the_command_shows_and_narrows(platform: Platform, monkeypatch: pytest.M
     monkeypatch.setenv("SLUICE_URL", platform.url)
     monkeypatch.setenv("SLUICE_TOKEN", FIRST)
     key = str(platform.ask("POST", AGENTS, json=BEAT).json()["id"])
-    platform.records(bool)
+    platform.record(user="admin")
     app = typer.Typer()
     app.add_typer(audit_cli.commands, name="audit")
     app.command("other")(lambda: None)

@@ -277,6 +277,59 @@ def test_a_name_that_passes_on_at_the_facility_does_not_here(door: Door, provide
     assert "somebody else" in failed(come_in(door.client))
 
 
+def test_who_got_a_new_account_there_takes_his_name_once_it_is_set_free(door: Door, provider: ProviderServer) -> None:
+    come_in(door.client)
+    old = dict(door.client.cookies)
+    door.client.cookies.clear()
+    provider.somebody["sub"] = "4712"
+    assert "somebody else" in failed(come_in(door.client))
+    for _ in range(2):
+        door.call("DELETE", "users/ada/facility/", status=204)
+    assert door.subject({"Cookie": f"sessionid={old['sessionid']}"}) is None
+    assert come_in(door.client).status_code == 302
+    door.client.cookies.clear()
+    provider.somebody["sub"] = "4711"
+    assert "somebody else" in failed(come_in(door.client))
+    done = [row["user"] for row in records(door) if row["action"] == "user.unbound"]
+    assert done == ["admin"]
+
+
+def test_a_user_who_is_set_free_keeps_his_password(door: Door) -> None:
+    door.user("ada", "admin")
+    door.call("DELETE", "users/ada/facility/", status=204)
+    assert "somebody else" in failed(come_in(door.client))
+
+
+def test_users_are_set_free_by_who_may_as_much_as_they(door: Door, provider: ProviderServer) -> None:
+    provider.somebody["groups"] = ["admins"]
+    come_in(door.client)
+    door.client.cookies.clear()
+    made = door.token("manager", scopes=["tokens:admin"])
+    manager = {"Authorization": f"Token {made['token']}"}
+    door.call("DELETE", "users/ada/facility/", status=403, headers=manager)
+    door.call("DELETE", "users/nobody/facility/", status=404)
+    door.call("DELETE", "users/ada/facility/", status=401, headers={})
+
+
+def records(door: Door) -> list[dict[str, Any]]:
+    door.client.cookies.clear()
+    rows: list[dict[str, Any]] = door.call("GET", "audit/", status=200)
+    return rows
+
+
+def test_a_login_that_the_facility_does_not_stand_for_is_recorded(door: Door, provider: ProviderServer) -> None:
+    door.user("ada", "admin")
+    failed(come_in(door.client))
+    provider.overwritten = {"nonce": "of another login"}
+    failed(come_in(door.client))
+    last, before = [row for row in records(door) if row["action"] == "login"]
+    assert [(row["user"], row["outcome"], row["route"]) for row in (before, last)] == [
+        ("ada", "refused", CALLBACK),
+        ("", "refused", CALLBACK),
+    ]
+    assert "somebody else" in before["detail"]["why"]
+
+
 def test_a_user_made_without_a_password_waits_for_the_facility(door: Door) -> None:
     door.user("ada", "pcs", password=None)
     come_in(door.client)

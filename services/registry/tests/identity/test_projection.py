@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from sluice_core.auth import KEYS, REVOKED, TOKENS, Authenticator, Identity, Keyring, Refused, digest
+from sluice_core.auth import KEYS, REVOKED, TOKENS, Authenticator, Identity, Keyring, Refused, TokensAway, digest
 from sluice_core.bus import KEYS as KEYS_BUCKET
 from sluice_core.bus import REVOKED as REVOKED_BUCKET
 from sluice_core.bus import TOKENS as TOKENS_BUCKET
@@ -68,7 +68,7 @@ class Registry:
         """Return whose token the other service takes this for."""
         try:
             caller = self.service.authenticate([(b"x-auth-token", token.encode())])
-        except Refused:
+        except (Refused, TokensAway):
             return None
         return caller.subject if caller else None
 

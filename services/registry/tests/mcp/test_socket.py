@@ -279,6 +279,14 @@ def test_a_handshake_without_a_good_token_is_403(door: Door, tokens: Tokens) -> 
     eventually(lambda: trail.waiting == 3)
 
 
+def test_a_handshake_that_nobody_can_judge_yet_is_503(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not by its state, which the registry sets anew whenever it looks at its tables.
+    monkeypatch.setattr(door.app.state.service.keyring, "lacks", "tokens".__eq__)
+    away = (503, {"detail": "Tokens cannot be checked at the moment. Try again."})
+    assert door.refused(additional_headers={"Authorization": "Token bad"}) == away
+    assert door.app.state.service.trail.waiting == 0
+
+
 def test_other_paths_are_no_websockets(door: Door) -> None:
     for path in ("/ws/mcp", "/ws/", "/api/systemagents/", "/"):
         with pytest.raises(InvalidStatus, match="403"):
@@ -335,7 +343,7 @@ def test_a_revoked_token_ends_its_connection(door: Door, tokens: Tokens) -> None
         door.app.state.service.keyring.apply_revoked(claims["jti"], b"")
         began = time.monotonic()
         assert ended(socket) == (1008, "Invalid token.")
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         say(other, MESSAGE)
         assert hear(other)["status"] == "success"
 

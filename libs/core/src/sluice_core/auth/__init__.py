@@ -1,7 +1,7 @@
 """Identity: tokens in every spelling, verified without a call (ARCHITECTURE, Identity; swf-monitor.md 5.2)."""
 
 from sluice_core.auth.authenticator import Authenticator, Passwords
-from sluice_core.auth.identity import Identity, PasswordsAway, Refused, Throttled
+from sluice_core.auth.identity import Identity, PasswordsAway, Refused, Throttled, TokensAway, Undecided
 from sluice_core.auth.keyring import BUCKETS, KEYS, REVOKED, TOKENS, Keyring, TokenRecord, digest, user_key
 from sluice_core.auth.keys import (
     KeyUnusable,
@@ -34,6 +34,8 @@ __all__ = [
     "Signer",
     "Throttled",
     "TokenRecord",
+    "TokensAway",
+    "Undecided",
     "digest",
     "dump_private_key",
     "generate_key",

@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol
 from sluice_core.audit import note
 from sluice_core.auth.credentials import MAX_LENGTH, Basic, Token, read
 from sluice_core.auth.facility import Facility
-from sluice_core.auth.identity import INACTIVE, INVALID, WRONG_PASSWORD, Identity, Refused, Throttled
-from sluice_core.auth.keyring import Keyring, digest
+from sluice_core.auth.identity import INACTIVE, INVALID, WRONG_PASSWORD, Identity, Refused, Throttled, TokensAway
+from sluice_core.auth.keyring import REVOKED, TOKENS, Keyring, digest
 from sluice_core.auth.sessions import SAFE, SESSION_COOKIE, Session, cookie, insist_on_csrf
 from sluice_core.auth.tokens import AUDIENCE, ISSUER, LEEWAY, SESSION_AUDIENCE, Verified, Verifier
 
@@ -93,6 +93,8 @@ class Authenticator:
             The credential is not good (swf-monitor.md 5.2), or `CsrfFailed`.
         Throttled, PasswordsAway
             A password was sent and not looked at.
+        TokensAway
+            A token or session was sent, and what decides about it was not read yet.
         """
         try:
             identity = await self._identify(scope, only)
@@ -136,6 +138,8 @@ class Authenticator:
         ------
         Refused
             The token is not good, or a password came instead of it.
+        TokensAway
+            What decides about it was not read yet.
         """
         try:
             credential = read(headers)
@@ -149,7 +153,13 @@ class Authenticator:
         return identity
 
     def session(self, headers: Headers) -> Session | None:
-        """Return the session in these ASGI headers, if it counts now."""
+        """Return the session in these ASGI headers, if it counts now.
+
+        Raises
+        ------
+        TokensAway
+            What decides about it was not read yet.
+        """
         sent = cookie(headers, SESSION_COOKIE)
         if not sent or len(sent) > MAX_LENGTH or not sent.isascii():
             return None
@@ -167,6 +177,14 @@ class Authenticator:
     def _known(self, token: str) -> Identity:
         if known := self._opaque(token):
             return known
+        try:
+            return self._signed(token)
+        except Refused:
+            if self.keyring.lacks(TOKENS):
+                raise TokensAway from None
+            raise
+
+    def _signed(self, token: str) -> Identity:
         if self._facility is not None and self._facility.issued(token):
             return self._counting(self._foreign(token), self._facility.provider.key)
         return self._counting(self._token(token), self.keyring.key)
@@ -181,6 +199,8 @@ class Authenticator:
             raise Refused(INACTIVE)
         if self.keyring.revoked(known.id):
             raise Refused(INVALID)
+        if self.keyring.lacks(REVOKED):
+            raise TokensAway
         return known.identity
 
     def _counting(self, verified: Verified, key: Callable[[str], object]) -> Identity:
@@ -191,4 +211,6 @@ class Authenticator:
             raise Refused(INACTIVE)
         if self.keyring.revoked(verified.token_id):
             raise Refused(INVALID)
+        if self.keyring.lacks(REVOKED):
+            raise TokensAway
         return verified.identity

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sluice_core.auth.identity import INVALID, Identity, Refused
+from sluice_core.auth.identity import INVALID, Identity, Refused, TokensAway
 from sluice_core.auth.provider import Provider, read_header
 from sluice_core.auth.scopes import resolve
 from sluice_core.auth.tokens import Verified
@@ -123,10 +123,16 @@ class Facility:
         ------
         Refused
             ``Invalid token.``, whatever is wrong.
+        TokensAway
+            The provider has not told its keys yet.
         """
         header = read_header(token)
-        key = None if header is None else self.provider.key(header.kid)
-        if header is None or key is None or not self._audience:
+        if header is None or not self._audience:
+            raise Refused(INVALID)
+        if not self.provider.known:
+            raise TokensAway
+        key = self.provider.key(header.kid)
+        if key is None:
             raise Refused(INVALID)
         claims = self.provider.read(token, self._audience)
         person, token_id = self.person(claims), claims.get("jti", "")

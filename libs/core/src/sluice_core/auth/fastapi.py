@@ -11,7 +11,7 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
 from sluice_core.auth.authenticator import Authenticator
-from sluice_core.auth.identity import Identity, PasswordsAway, Refused, Throttled
+from sluice_core.auth.identity import Identity, Refused, Throttled, Undecided
 from sluice_core.auth.sessions import CsrfFailed, Session
 from sluice_core.errors import Problem, Unavailable
 
@@ -22,6 +22,7 @@ NOT_PROVIDED = "Authentication credentials were not provided."
 REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"description": "No credential, or a bad one"},
     403: {"description": "Not the scope, or a session without its CSRF token"},
+    503: {"description": "Nobody can say yet whether the credential is good; `Retry-After` says when to try again"},
 }
 """What a route with `require` answers beside its own; for its ``responses``."""
 
@@ -56,8 +57,12 @@ async def _identify(request: Request) -> Identity | None:
         ) from None
     except Throttled as exc:
         raise TooManyTries(str(exc), headers={"Retry-After": str(exc.wait)}) from None
-    except PasswordsAway as exc:
-        raise Unavailable(str(exc), headers={"Retry-After": "2"}) from None
+    except Undecided as exc:
+        raise _away(exc) from None
+
+
+def _away(exc: Undecided) -> Unavailable:
+    return Unavailable(str(exc), headers={"Retry-After": "2"})
 
 
 def _missing() -> Unauthenticated:
@@ -112,6 +117,8 @@ async def _browser(request: Request) -> Session | None:
         known = await auth.identify(request.scope, only="session")
     except CsrfFailed as exc:
         raise Forbidden(exc.detail) from None
+    except Undecided as exc:
+        raise _away(exc) from None
     return None if known is None else auth.session(request.scope["headers"])
 
 

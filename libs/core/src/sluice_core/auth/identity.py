@@ -17,6 +17,8 @@ __all__ = [
     "PasswordsAway",
     "Refused",
     "Throttled",
+    "TokensAway",
+    "Undecided",
 ]
 
 # The original framework's texts, which clients match on (swf-monitor.md 5.2).
@@ -86,8 +88,19 @@ class Throttled(Exception):
         super().__init__(f"Request was throttled. Expected available in {self.wait} seconds.")
 
 
-class PasswordsAway(Exception):
-    """Whoever knows the passwords does not answer, or has too much to do; answered 503."""
+class Undecided(Exception):
+    """A credential was sent, and nobody can say now whether it is good; answered 503."""
+
+
+class TokensAway(Undecided):
+    """What a token or session is judged by was not read yet."""
+
+    def __init__(self) -> None:
+        super().__init__("Tokens cannot be checked at the moment. Try again.")
+
+
+class PasswordsAway(Undecided):
+    """Whoever knows the passwords does not answer, or has too much to do."""
 
     def __init__(self) -> None:
         super().__init__("Passwords cannot be checked at the moment. Try again.")

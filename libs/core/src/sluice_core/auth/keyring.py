@@ -144,6 +144,10 @@ class Keyring:
         """Buckets that were not read yet."""
         return frozenset(self._unread)
 
+    def lacks(self, bucket: str) -> bool:
+        """Whether `bucket` was not read yet: what is not found in it may be there."""
+        return bucket in self._unread
+
     @property
     def ready(self) -> bool:
         """Whether every bucket was read once; a service is not ready before (ARCHITECTURE, Identity)."""

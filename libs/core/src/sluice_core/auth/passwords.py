@@ -15,7 +15,7 @@ import msgspec
 
 from sluice_core.auth.credentials import MAX_LENGTH, Basic
 from sluice_core.auth.identity import WRONG_PASSWORD, Identity, PasswordsAway, Refused, Throttled
-from sluice_core.auth.keyring import Keyring
+from sluice_core.auth.keyring import REVOKED, Keyring
 from sluice_core.auth.tries import Tries
 from sluice_core.http.source import client_address
 
@@ -75,7 +75,7 @@ class AskedPasswords:
         username, password = _decode(basic)
         key = hmac.digest(self._secret, f"{username}\0{password}".encode(), "sha256")
         known = self._right.get(key)
-        if known is not None and known.until > time.monotonic() and not self._keyring.inactive(username):
+        if known is not None and known.until > time.monotonic() and self._stands(username):
             return known.identity
         asking = self._asking.get(key)
         if asking is None:
@@ -86,6 +86,9 @@ class AskedPasswords:
             asking.add_done_callback(lambda task: self._asked(key, task))
         # Whoever asked first may go away while others wait.
         return await asyncio.shield(asking)
+
+    def _stands(self, username: str) -> bool:
+        return not self._keyring.inactive(username) and not self._keyring.lacks(REVOKED)
 
     async def _ask_once(self, key: bytes, username: str, password: str, scope: Mapping[str, Any]) -> Identity:
         identity = await self._ask(username, password, client_address(scope, self._trusted))

@@ -98,6 +98,11 @@ class Provider:
         """Return the public key called `kid`."""
         return self._keys.get(kid)
 
+    @property
+    def known(self) -> bool:
+        """Whether it has told its keys."""
+        return self._metadata is not None
+
     async def metadata(self) -> Metadata:
         """Return where the provider answers; asks for it when it is not known yet.
 

@@ -11,8 +11,8 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from sluice_core.auth.identity import INVALID, Identity, Refused
-from sluice_core.auth.keyring import Keyring
+from sluice_core.auth.identity import INVALID, Identity, Refused, TokensAway
+from sluice_core.auth.keyring import KEYS, Keyring
 from sluice_core.auth.keys import public_jwk
 from sluice_core.auth.scopes import ROLES, resolve
 
@@ -189,6 +189,8 @@ class Verifier:
         ------
         Refused
             ``Invalid token.``, whatever is wrong.
+        TokensAway
+            It names a key that may be among those that were not read yet.
         """
         kid, key, payload = self.claims(token)
         try:
@@ -206,13 +208,15 @@ class Verifier:
 
         Raises
         ------
-        Refused
+        Refused, TokensAway
             As `verify`.
         """
         try:
             # The header alone: a stranger's 8 kB are not decoded before it names a key of ours.
             kid: str = jwt.get_unverified_header(token.partition(".")[0] + "..").get("kid", "")
             key = self._keyring.key(kid)
+            if key is None and self._keyring.lacks(KEYS):
+                raise TokensAway
             if key is None:
                 raise Refused(INVALID)
             payload: dict[str, Any] = jwt.decode(

@@ -11,7 +11,7 @@ from opentelemetry import trace
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sluice_core.audit import Note, Trail, begin
+from sluice_core.audit import Note, Place, Trail, begin
 from sluice_core.database import DatabaseAway
 from sluice_core.http.pages import HTML, page
 from sluice_core.http.prefix import PUBLIC_URL
@@ -95,13 +95,14 @@ class Envelope:
         # Every request has a task of its own and with it its own context: nothing to reset.
         request_context.set(RequestContext(request_id.decode(), traceparent, self._service))
         noted = begin()
+        noted.place = lambda: self._place(scope, noted, request_id)
         if self._public_url:
             scope[PUBLIC_URL] = self._public_url
         if scope["type"] == "websocket":
             try:
                 await self.app(scope, receive, send)
             finally:
-                self._record(scope, noted, "WEBSOCKET", None, request_id)
+                self._record(scope, noted, "WEBSOCKET", None)
             return
         status = 0
 
@@ -127,7 +128,7 @@ class Envelope:
         except ClientDisconnect:
             pass
         except DatabaseAway as exc:
-            log.warning("database away", reason=str(exc), path=scope["path"])
+            log.warning("database away", reason=str(exc), route=_route(scope))
             if status:
                 raise
             headers = {"Content-Type": "application/json", "Retry-After": RETRY_AFTER}
@@ -136,7 +137,7 @@ class Envelope:
             if status:
                 # The server logs it and aborts the connection: a broken answer must not look like a whole one.
                 raise
-            log.exception("request failed", method=scope["method"], path=scope["path"])
+            log.exception("request failed", method=scope["method"], route=_route(scope))
             await _answer(send_in_envelope, 500, page(500), {"Content-Type": HTML})
         finally:
             if STREAM in scope and status:
@@ -144,18 +145,17 @@ class Envelope:
             else:
                 metrics.in_flight -= 1
                 metrics.route(_route(scope), scope["method"], status or _UNANSWERED).done(perf_counter() - began)
-            self._record(scope, noted, scope["method"], status, request_id)
+            self._record(scope, noted, scope["method"], status)
 
-    def _record(self, scope: Scope, noted: Note, method: str, status: int | None, request_id: bytes) -> None:
-        route = _route(scope)
-        if self._trail is None or not noted.matters(method, status, known=route != OTHER):
-            return
-        self._trail.request(
-            noted,
-            method=method,
-            route=route,
-            status=status,
-            key="/".join(map(str, scope.get("path_params", {}).values())),
+    def _record(self, scope: Scope, noted: Note, method: str, status: int | None) -> None:
+        if self._trail is not None and noted.matters(method, status, known=_route(scope) != OTHER):
+            self._trail.request(noted, status)
+
+    def _place(self, scope: Scope, noted: Note, request_id: bytes) -> Place:
+        return Place(
+            method=scope.get("method", "WEBSOCKET"),
+            route=_route(scope),
+            words=noted.words or "/".join(map(str, scope.get("path_params", {}).values())),
             request_id=request_id.decode(),
             source=client_address(scope, self._trusted),
         )

@@ -137,6 +137,8 @@ class _Gathering:
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
+        # Asked for with each answer, and `__getattr__` is slow.
+        self.is_closing = transport.is_closing
         self._pieces: list[bytes] = []
         self._size = 0
 

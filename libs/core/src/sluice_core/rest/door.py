@@ -18,7 +18,7 @@ import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sluice_core.audit import note
-from sluice_core.auth import Identity, PasswordsAway, Refused, Throttled
+from sluice_core.auth import Identity, Refused, Throttled, Undecided
 from sluice_core.database import Database, DatabaseAway
 from sluice_core.http import BodyTooLarge
 from sluice_core.rest.body import parse
@@ -46,7 +46,10 @@ class Authenticates(Protocol):
     """Whoever can tell who sent a request; see `sluice_core.auth.Authenticator`."""
 
     async def identify(self, scope: Scope, *, only: Literal["token", "session"] | None = None) -> Identity | None:
-        """Return the caller, or None without a credential; raise `Refused` for a bad one."""
+        """Return the caller, or None without a credential; raise `Refused` for a bad one.
+
+        `Undecided` where nobody can say now which it is.
+        """
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,7 @@ class Door:
             reply = Reply(refusal.status, refusal.content, refusal.headers)
         except Throttled as exc:
             reply = Reply(429, {"detail": str(exc)}, {"Retry-After": str(exc.wait)})
-        except PasswordsAway as exc:
+        except Undecided as exc:
             reply = Reply(503, {"detail": str(exc)}, {"Retry-After": "2"})
         except BodyTooLarge:
             reply = Reply(413, {"detail": f"Request body exceeds {limit} bytes."}, {"Connection": "close"})
@@ -206,7 +209,7 @@ class Door:
     async def _endpoint(self, endpoint: Endpoint, found: _Found, request: Request) -> Reply:
         noted = note()
         noted.routine = not endpoint.audited
-        noted.key = "/".join(found.arguments)
+        noted.words = "/".join(found.arguments)
         if endpoint.auth != "ignored":
             request.identity = await self._authenticator.identify(request.scope, only=ONLY.get(endpoint.auth))
             is_open = endpoint.auth in ("open", "browser") or (endpoint.auth == "read" and self._anonymous_read)
@@ -235,7 +238,7 @@ class Door:
         resource, method = rows.resource, request.method
         noted = note()
         key = "" if found.key is None else found.key.removesuffix(f".{suffix}") if suffix else found.key
-        noted.key = key
+        noted.words = key
         noted.routine = found.key is None and method == "POST" and not resource.create_audited
         await self._admit(resource, request)
         if found.key is not None:

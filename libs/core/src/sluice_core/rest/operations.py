@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from sluice_core.audit import note
 from sluice_core.auth import Identity
 from sluice_core.database import Database
 from sluice_core.rest import tags, validate
@@ -123,6 +124,7 @@ class Operations:
             before = self.store.get(connection, key, lock=True)
             if before is None:
                 raise self._absent(text)
+            note().key = text
             self._insist_on_namespace(caller, before)
             tags.insist(match, before)
             data = given.data = validate.mapping(parse())
@@ -165,6 +167,7 @@ class Operations:
             row = self.store.delete(connection, key)
             if row is None:
                 raise self._absent(text)
+            note().key = text
             self._insist_on_namespace(caller, row)
             tags.insist(match, row)
             self._changed(connection, Change("deleted", row, None))

@@ -6,11 +6,19 @@ from uuid import uuid4
 
 import msgspec
 
-from sluice_core.auth import KEYS, Keyring, Signer, digest, generate_key
+from sluice_core.auth import BUCKETS, KEYS, Keyring, Signer, digest, generate_key
 from sluice_core.bus import KEYS as KEYS_BUCKET
 from sluice_core.bus import REVOKED, TOKENS, Bus
 
-__all__ = ["Tokens"]
+__all__ = ["Tokens", "read_keyring"]
+
+
+def read_keyring() -> Keyring:
+    """Return an empty keyring that was read to its end."""
+    keyring = Keyring()
+    for bucket in BUCKETS:
+        keyring.mark_read(bucket)
+    return keyring
 
 
 class Tokens:
@@ -52,8 +60,10 @@ class Tokens:
         return {**headers, "X-CSRFToken": csrf} if proven else headers
 
     def teach(self, keyring: Keyring) -> None:
-        """Let a service without a bus verify these tokens."""
+        """Let a service without a bus verify these tokens, as if it had read all buckets."""
         keyring.apply_key(self._signer.kid, self._jwk)
+        for bucket in BUCKETS:
+            keyring.mark_read(bucket)
 
     async def publish(self, nats_url: str) -> None:
         """Make the registry's buckets, with the public key in its own."""

@@ -76,6 +76,14 @@ def enable(name: Name, as_json: AsJson = False) -> None:
     _change(name, as_json, f"{name} is switched on", is_active=True)
 
 
+@user.command()
+def unbind(name: Name) -> None:
+    """Part a user from his account of the facility, which was made anew; ends his sessions."""
+    with Api.find() as api:
+        api.delete(f"{_path(name)}facility/")
+    typer.echo(f"{name} belongs to no account of the facility")
+
+
 @user.command("list")
 def list_users(
     role: Annotated[str | None, typer.Option(help="Only users with this role.")] = None, as_json: AsJson = False

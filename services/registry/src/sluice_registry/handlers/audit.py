@@ -26,11 +26,13 @@ class AuditRecord(BaseModel):
     action: str = Field(description="Such as `token.created`; `request` where method and route say it")
     user: str = Field(description="Empty when nobody knows")
     token_id: str | None = Field(description="Of the token or session that was sent")
-    method: str
+    method: str = Field(description="Empty for what nobody asked for, such as the end of an old key")
     route: str = Field(description="As a template")
     key: str = Field(description="The object; empty when there is none, or none was found")
     outcome: Outcome
-    status: int | None = Field(description="HTTP status; null for a WebSocket, and for a request without an answer")
+    status: int | None = Field(
+        description="HTTP status; null for a WebSocket, without an answer, and for what was stored before the answer"
+    )
     request_id: str
     source: str = Field(description="Address that it came from")
     detail: dict[str, Any] | None
@@ -44,8 +46,8 @@ def router(audit: Audit) -> APIRouter:
         "/api/auth/audit/",
         summary="Who did what, the newest first",
         description="Every request to any service that changed something or tried to, and every refused credential; "
-        "of heartbeats and logs only what was refused. Records are here about a second later, and are deleted at the "
-        "age that the site has set, 90 days by default.",
+        "of heartbeats and logs only what was refused. What concerns identity is here once it is answered, the rest "
+        "about a second later. Records are deleted at the age that the site has set, 90 days by default.",
         operation_id="audit_list",
         response_description="A page of records",
         response_model=list[AuditRecord],

@@ -17,7 +17,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from prometheus_client import Counter
 from starlette.responses import JSONResponse
 
-from sluice_core.auth import Authenticator, Identity, Refused, Scope
+from sluice_core.auth import Authenticator, Identity, Refused, Scope, Undecided
 from sluice_core.database import DatabaseAway
 from sluice_core.metrics import OTHER, Metrics
 from sluice_core.rest import ApiError, denied
@@ -103,6 +103,9 @@ class McpSockets:
             self._identify(credential)
         except Refused as exc:
             await websocket.send_denial_response(JSONResponse({"detail": exc.detail}, 403))
+            return
+        except Undecided as exc:
+            await websocket.send_denial_response(JSONResponse({"detail": str(exc)}, 503, {"Retry-After": "2"}))
             return
         if self._open >= self._most:
             busy = JSONResponse({"detail": "Too many connections."}, 503, {"Retry-After": "10"})

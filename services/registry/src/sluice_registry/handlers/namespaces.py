@@ -129,11 +129,11 @@ def endpoints(namespaces: Namespaces) -> tuple[Endpoint, ...]:
             raise _refused("the body must be an object")
         # Only a truthy name is one, and it is asked for before the owner.
         name, owner = (_text(field, data.get(field.name) or "") for field in (NAME, OWNER))
-        note().key = name
         description = _text(DESCRIPTION, data.get("description", ""))
         if request.identity is not None and not request.identity.within(name):
             raise rest.denied()
         found = await namespaces.ensure(name, owner, description)
+        note().key = name
         answer = {key: found.row[key] for key in ("name", "owner", "description")}
         return Reply(200, {**answer, "created": found.created, "status": "success"})
 

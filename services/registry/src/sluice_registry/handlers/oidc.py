@@ -1,7 +1,5 @@
 """``/api/auth/oidc/``: login by the facility's OpenID provider."""
 
-from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated
 
 import structlog
@@ -12,7 +10,7 @@ from sluice_core.auth import PasswordsAway
 from sluice_core.auth.provider import ProviderAway
 from sluice_core.auth.sessions import CSRF_COOKIE, SESSION_COOKIE, cookie
 from sluice_core.errors import Unavailable
-from sluice_core.http import absolute_url, client_address
+from sluice_core.http import absolute_url
 from sluice_registry.errors import LoginFailed, NoFacility
 from sluice_registry.handlers.cookies import hand_out, is_secure, root_path, safe_path
 from sluice_registry.service.facility import LIFETIME, NOT_BEGUN, FacilityLogins
@@ -32,15 +30,13 @@ Text = Annotated[str, StringConstraints(max_length=4096)]
 log = structlog.get_logger(__name__)
 
 
-def router(logins: FacilityLogins | None, trusted: Sequence[IPv4Network | IPv6Network]) -> APIRouter:
+def router(logins: FacilityLogins | None) -> APIRouter:
     """Return the way to the provider and back.
 
     Parameters
     ----------
     logins
         None where no provider is configured.
-    trusted
-        Proxies that tell where a request comes from.
     """
     routes = APIRouter(tags=["auth"])
 
@@ -106,7 +102,6 @@ def router(logins: FacilityLogins | None, trusted: Sequence[IPv4Network | IPv6Ne
                 state,
                 code,
                 redirect_uri=absolute_url(request.scope, CALLBACK),
-                source=client_address(request.scope, trusted),
             )
         except ProviderAway as exc:
             raise _away(exc) from None

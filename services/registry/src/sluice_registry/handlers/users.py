@@ -161,6 +161,20 @@ def router(users: Users) -> APIRouter:
         await users.change(username, {"is_active": False}, caller)
         return Response(status_code=204)
 
+    @routes.delete(
+        f"{PATH}{{username}}/facility/",
+        status_code=204,
+        summary="Part a user from his account of the facility",
+        description="Ends his sessions. Who logs in at the facility by this name next is the user from then on, unless "
+        "he has a password here. For somebody whose account there was made anew.",
+        operation_id="users_unbind",
+        response_description="He belongs to no account of the facility",
+        responses=REFUSALS | unknown,
+    )
+    async def unbind(username: Key, caller: Annotated[Identity, admin]) -> Response:
+        await users.unbind(username, caller)
+        return Response(status_code=204)
+
     @routes.get(
         "/api/auth/roles/",
         summary="Roles, and what they grant",

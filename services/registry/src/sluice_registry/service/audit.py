@@ -1,4 +1,8 @@
-"""Who did what on all services, kept for a while."""
+"""Who did what on all services, kept for a while.
+
+Most records come over NATS a moment after the request that they tell. What concerns identity does not: `acted` stores
+it in the transaction that does it, so a record is there of everything that was answered, whoever dies afterwards.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,19 +11,66 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import structlog
+from sqlalchemy import Connection
 
-from sluice_core.database import Database, DatabaseAway
+from sluice_core import audit, outbox, subjects
+from sluice_core.database import Database, DatabaseAway, after_commit
+from sluice_registry import tables
 from sluice_registry.errors import RecordUnknown
 from sluice_registry.store.audit import AuditStore, Row
 
-__all__ = ["Audit"]
+__all__ = ["SERVICE", "Audit", "acted", "row"]
 
+SERVICE = "registry"
+"""Also who does what nobody has asked for."""
 # Rows of one deletion, so that none holds its locks for long.
 BATCH = 1000
 EVERY = timedelta(hours=1)
 
 log = structlog.get_logger(__name__)
+
+
+def acted(
+    connection: Connection, what: str, *, by: str, about: str = "", outcome: audit.Outcome = "done", **detail: Any
+) -> None:
+    """Record in this transaction that somebody did, or tried, something that concerns identity.
+
+    The record goes out as an event too. No secret is ever among the arguments.
+
+    Parameters
+    ----------
+    what
+        Such as ``login`` or ``token.created``.
+    by, about
+        User name of who did it, and name or id of what it was done to.
+    outcome
+        ``done``, or ``refused``.
+    detail
+        What else is worth knowing.
+    """
+    noted = audit.note()
+    noted.action, noted.user, noted.key, noted.detail = what, by, about, detail
+    event = audit.event(noted, outcome)
+    AuditStore(connection).add([row(event, SERVICE)])
+    outbox.add_event(
+        connection,
+        tables.outbox,
+        event_id=event.id,
+        subject=subjects.audit(SERVICE),
+        schema=f"{event.type};v={event.v}",
+        body=msgspec.json.encode([event]),
+        key=f"audit {about or by}",
+    )
+    after_commit(connection, noted.keep)
+    log.info(what, by=by, about=about, outcome=outcome, source=event.data.source, **detail)
+
+
+def row(event: audit.Event, service: str) -> Row:
+    """Return a record as the table has it."""
+    columns = msgspec.structs.asdict(event.data)
+    return {"id": event.id, "at": event.at, "service": service, "username": columns.pop("user"), **columns}
 
 
 class Audit:

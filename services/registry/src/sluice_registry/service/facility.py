@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from sluice_core.auth import Keyring, PasswordsAway, Refused
-from sluice_core.auth.facility import Facility
+from sluice_core.auth.facility import Facility, Person
 from sluice_core.auth.provider import Metadata, ProviderAway, read_header
 from sluice_core.auth.tokens import ATTEMPT_AUDIENCE, Verifier
 from sluice_registry.errors import LoginFailed
@@ -108,7 +108,7 @@ class FacilityLogins:
         cookie = self._issuer.keys.signer.sign_attempt({**attempt, "next": next_path}, expires_in=LIFETIME)
         return f"{metadata.authorization_endpoint}{separator}{urlencode(query)}", cookie
 
-    async def finish(self, cookie: str, state: str, code: str, *, redirect_uri: str, source: str) -> tuple[Opened, str]:
+    async def finish(self, cookie: str, state: str, code: str, *, redirect_uri: str) -> tuple[Opened, str]:
         """Open a session for whom the provider has sent back; return it, and where he wanted to go.
 
         Parameters
@@ -128,6 +128,23 @@ class FacilityLogins:
             raise LoginFailed(NOT_BEGUN)
         if not code:
             raise LoginFailed(REFUSED)
+        try:
+            person = await self._person(code, attempt, redirect_uri)
+        except LoginFailed as exc:
+            await self._logins.refused("", why=exc.detail)
+            raise
+        try:
+            return await self._logins.log_in_by_facility(person), attempt.next
+        except NameTaken:
+            log.warning("a user of the facility has the name of another user", username=person.username)
+            failed = LoginFailed(TAKEN)
+        except Refused as exc:
+            failed = LoginFailed(exc.detail)
+        await self._logins.refused(person.username, why=failed.detail)
+        raise failed
+
+    async def _person(self, code: str, attempt: _Attempt, redirect_uri: str) -> Person:
+        """Return for whom the provider stands."""
         if self._at_once >= AT_ONCE:
             raise PasswordsAway
         self._at_once += 1
@@ -136,17 +153,10 @@ class FacilityLogins:
         finally:
             self._at_once -= 1
         try:
-            person = self._facility.person(claims)
+            return self._facility.person(claims)
         except Refused:
             log.warning("the facility names nobody who could be a user", claims=sorted(claims))
             raise LoginFailed(UNTRUSTED) from None
-        try:
-            return await self._logins.log_in_by_facility(person, source), attempt.next
-        except NameTaken:
-            log.warning("a user of the facility has the name of another user", username=person.username)
-            raise LoginFailed(TAKEN) from None
-        except Refused as exc:
-            raise LoginFailed(exc.detail) from None
 
     def _begun(self, cookie: str) -> _Attempt | None:
         try:

@@ -12,13 +12,14 @@ import structlog
 from pydantic import SecretStr
 from sqlalchemy import Connection
 
+from sluice_core.audit import note
 from sluice_core.auth import KEYS, REVOKED, TOKENS, Identity, Keyring, Scope, TokenRecord, digest, user_key
 from sluice_core.auth.credentials import MAX_LENGTH
 from sluice_core.auth.fastapi import Forbidden
 from sluice_core.auth.scopes import resolve
 from sluice_core.database import Database, DatabaseAway, after_commit
 from sluice_registry.errors import BeyondOwnRights, NoSuchToken, NotForNamespaces, TokenUnknown, UserInactive
-from sluice_registry.events import acted
+from sluice_registry.service.audit import SERVICE, acted
 from sluice_registry.service.signing import Rotation, SigningKeys
 from sluice_registry.store.identity import IdentityStore, Row
 from sluice_registry.store.users import UserStore
@@ -115,6 +116,8 @@ class TokenIssuer:
         See `SigningKeys`.
     retention
         Age at which an expired token leaves the list.
+    session_retention
+        The same of sessions.
     changed
         Called after the commit of what other services must know, from any thread.
     """
@@ -128,12 +131,14 @@ class TokenIssuer:
         admin_token: SecretStr | None = None,
         delay: timedelta = DELAY,
         retention: timedelta = RETENTION,
+        session_retention: timedelta = SESSION_RETENTION,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._keyring = keyring
         self._admin_token = admin_token
         self._retention = retention
+        self._session_retention = session_retention
         self._known: Known = {KEYS: {}, TOKENS: {}, REVOKED: {}}
         self._reading = asyncio.Lock()
         self._next: asyncio.Future[Known] | None = None
@@ -225,7 +230,7 @@ class TokenIssuer:
 
         def work(connection: Connection) -> int:
             new = IdentityStore(connection).add_tokens(rows) if rows else 0
-            acted("token.imported", by=caller.subject, tokens=new)
+            acted(connection, "token.imported", by=caller.subject, tokens=new)
             after_commit(connection, self.changed)
             return new
 
@@ -275,13 +280,15 @@ class TokenIssuer:
             store = IdentityStore(connection)
             row = store.token(token_id)
             # A name that the facility tells need not be the user of that name here.
+            if row is not None:
+                note().key = token_id
             own = row is not None and row["subject"] == caller.subject and caller.by != "facility"
             if not admin and not own:
                 raise Forbidden(f"This needs the scope {Scope.TOKENS_ADMIN}.")
             if row is None:
                 raise NoSuchToken(f"No token has the id {token_id!r}.")
             if store.revoke(token_id):
-                acted("token.revoked", by=caller.subject, about=token_id, subject=row["subject"])
+                acted(connection, "token.revoked", by=caller.subject, about=token_id, subject=row["subject"])
                 after_commit(connection, self.changed)
 
         await self._database.run(self._database.transact, work)
@@ -320,7 +327,7 @@ class TokenIssuer:
 
         def work(connection: Connection) -> None:
             self.keys.retire(connection)
-            IdentityStore(connection).forget(tokens=self._retention, sessions=SESSION_RETENTION)
+            IdentityStore(connection).forget(tokens=self._retention, sessions=self._session_retention)
             after_commit(connection, self.changed)
 
         await self._database.run(self._database.transact, work)
@@ -345,12 +352,12 @@ class TokenIssuer:
     def _prepare(self, connection: Connection) -> None:
         self.keys.prepare(connection)
         if self._admin_token:
-            self._import_admin(IdentityStore(connection), self._admin_token.get_secret_value())
+            self._import_admin(connection, self._admin_token.get_secret_value())
 
-    def _import_admin(self, store: IdentityStore, token: str) -> None:
+    def _import_admin(self, connection: Connection, token: str) -> None:
         if not token.isascii() or token.split() != [token] or len(token) > MAX_LENGTH:
             raise AdminTokenUnusable(f"the admin token must be 1 to {MAX_LENGTH} ASCII characters without white space")
-        store.add_token(
+        row = IdentityStore(connection).add_token(
             id=uuid4().hex,
             name=ADMIN,
             kind="opaque",
@@ -360,6 +367,8 @@ class TokenIssuer:
             sha256=digest(token),
             created_by=ADMIN,
         )
+        if row is not None:
+            acted(connection, "token.imported", by=SERVICE, about=row["id"], subject=ADMIN)
 
     def _read(self, connection: Connection) -> Known:
         store = IdentityStore(connection)
@@ -399,7 +408,7 @@ class TokenIssuer:
                 kid=signer.kid,
             )
             assert row is not None
-            acted("token.created", by=caller.subject, about=token_id, subject=grant.subject)
+            acted(connection, "token.created", by=caller.subject, about=token_id, subject=grant.subject)
             return row
 
         return token, self._database.transact(work)

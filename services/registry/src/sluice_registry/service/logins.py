@@ -14,7 +14,7 @@ from sluice_core.auth.identity import INACTIVE, WRONG_PASSWORD
 from sluice_core.auth.scopes import resolve
 from sluice_core.auth.tries import Tries
 from sluice_core.database import Database, after_commit
-from sluice_registry.events import acted
+from sluice_registry.service.audit import acted
 from sluice_registry.service.hashes import Hashes
 from sluice_registry.service.identity import TokenIssuer
 from sluice_registry.store.identity import IdentityStore
@@ -101,9 +101,9 @@ class Logins:
             roles: list[str] = user["roles"]
             return roles
 
-        return await self._open(username, admit, source)
+        return await self._open(username, admit)
 
-    async def log_in_by_facility(self, person: Person, source: str) -> Opened:
+    async def log_in_by_facility(self, person: Person) -> Opened:
         """Open a session for somebody of the facility, who becomes a user or gets the roles that he has by now.
 
         A name belongs to whom the provider means by it the first time, and never to somebody who has a password here,
@@ -126,7 +126,7 @@ class Logins:
             if users.add(username=person.username, is_active=True, password_hash=None, **values) is not None:
                 if IdentityStore(connection).speaks(person.username):
                     raise NameTaken(person.username)  # of a program's
-                acted("user.created", by=person.username, about=person.username, roles=roles)
+                acted(connection, "user.created", by=person.username, about=person.username, roles=roles)
                 return roles
             user = users.whole(person.username)
             assert user is not None  # users are never deleted
@@ -138,11 +138,11 @@ class Logins:
             users.change(person.username, values if person.email else {**values, "email": user["email"]})
             if user["roles"] != roles:
                 IdentityStore(connection).revoke_all(person.username, sessions_only=True)
-                acted("user.changed", by=person.username, about=person.username, changed=["roles"])
+                acted(connection, "user.changed", by=person.username, about=person.username, changed=["roles"])
                 after_commit(connection, self._issuer.changed)
             return roles
 
-        opened = await self._open(person.username, admit, source)
+        opened = await self._open(person.username, admit)
         await self._issuer.refresh()
         return opened
 
@@ -201,13 +201,31 @@ class Logins:
 
         def work(connection: Connection) -> None:
             if IdentityStore(connection).revoke(session_id):
-                acted("logout", by=username, about=session_id)
+                acted(connection, "logout", by=username, about=session_id)
                 after_commit(connection, self._issuer.changed)
 
         await self._database.run(self._database.transact, work)
         await self._issuer.refresh()
 
-    async def _open(self, username: str, admit: Callable[[Connection], list[str]], source: str) -> Opened:
+    async def refused(self, username: str, **detail: str) -> None:
+        """Record a login that failed, before anybody is told.
+
+        Parameters
+        ----------
+        username
+            Empty where nobody knows.
+        detail
+            What else is worth knowing.
+
+        Raises
+        ------
+        DatabaseAway
+            PostgreSQL cannot be reached.
+        """
+        record = lambda connection: acted(connection, "login", by=username, outcome="refused", **detail)  # noqa: E731
+        await self._database.run(self._database.transact, record)
+
+    async def _open(self, username: str, admit: Callable[[Connection], list[str]]) -> Opened:
         """Open a session for a user, with the roles that `admit` tells in the same transaction."""
         session_id, csrf = uuid4().hex, secrets.token_urlsafe(24)
         expires_at = datetime.now(UTC).replace(microsecond=0) + self._lifetime
@@ -227,7 +245,7 @@ class Logins:
                 expires_at=expires_at,
                 kid=signer.kid,
             )
-            acted("login", by=username, about=session_id, source=source)
+            acted(connection, "login", by=username, about=session_id)
             return roles
 
         roles = await self._database.run(self._database.transact, work)
@@ -250,7 +268,7 @@ class Logins:
                 self._tries.undecided(username, source)
         if not right or user is None:
             # Whom nobody knows may be a password in the wrong field.
-            acted("login", by=username if user is not None else "", outcome="refused", source=source)
+            await self.refused(username if user is not None else "")
             raise Refused(WRONG_PASSWORD)
         self._tries.succeeded(username, source)
         if self._hashes.outdated(user["password_hash"]):

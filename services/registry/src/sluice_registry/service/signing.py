@@ -21,7 +21,7 @@ from sluice_core.auth import (
     thumbprint,
 )
 from sluice_core.database import Database
-from sluice_registry.events import acted
+from sluice_registry.service.audit import SERVICE, acted
 from sluice_registry.store.identity import IdentityStore
 
 __all__ = ["Rotation", "SigningKeys"]
@@ -80,7 +80,7 @@ class SigningKeys:
         store.lock_keys()
         stored = store.private_keys()
         if not stored:
-            self._add(store)
+            acted(connection, "key.created", by=SERVICE, about=self._add(store))
         for key in stored:
             if self._passphrase is not None and not _encrypted(key.pem):
                 store.put_key(key.kid, dump_private_key(self._unlock(key.pem), self._passphrase))
@@ -121,7 +121,7 @@ class SigningKeys:
             store = IdentityStore(connection)
             store.lock_keys()
             kid = self._add(store)
-            acted("key.rotated", by=caller.subject, about=kid)
+            acted(connection, "key.rotated", by=caller.subject, about=kid)
             return kid
 
         kid = await self._database.run(self._database.transact, work)
@@ -151,7 +151,7 @@ class SigningKeys:
         store = IdentityStore(connection)
         store.lock_keys()
         for kid in store.drop_unused_keys(kids[kids.index(signing) + 1 :]):
-            acted("key.retired", by="registry", about=kid)
+            acted(connection, "key.retired", by=SERVICE, about=kid)
 
     def _add(self, store: IdentityStore) -> str:
         key = generate_key()

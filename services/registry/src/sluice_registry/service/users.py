@@ -6,10 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from sluice_core.audit import note
 from sluice_core.auth import Identity
 from sluice_core.database import Database, after_commit
 from sluice_registry.errors import UserExists, UserUnknown
-from sluice_registry.events import acted
+from sluice_registry.service.audit import acted
 from sluice_registry.service.hashes import Hashes
 from sluice_registry.service.identity import TokenIssuer, insist_on_rights
 from sluice_registry.store.identity import IdentityStore
@@ -76,7 +77,7 @@ class Users:
             )
             if row is None:
                 raise UserExists(f"There is a user {new.username!r} already.")
-            acted("user.created", by=caller.subject, about=new.username, roles=list(new.roles))
+            acted(connection, "user.created", by=caller.subject, about=new.username, roles=list(new.roles))
             after_commit(connection, self._issuer.changed)
             return row
 
@@ -133,19 +134,49 @@ class Users:
         def work(connection: Connection) -> Row:
             users = UserStore(connection)
             before = _found(users.get(username, lock=True), username)
+            note().key = username
             insist_on_rights(caller, before["roles"], ())
             row = _found(users.change(username, values), username)
             if not row["is_active"]:
                 IdentityStore(connection).revoke_all(username)
             elif "password" in changes or row["roles"] != before["roles"]:
                 IdentityStore(connection).revoke_all(username, sessions_only=True)
-            acted("user.changed", by=caller.subject, about=username, changed=sorted(changes))
+            acted(connection, "user.changed", by=caller.subject, about=username, changed=sorted(changes))
             after_commit(connection, self._issuer.changed)
             return row
 
         row: Row = await self._database.run(self._database.transact, work)
         await self._issuer.refresh()
         return row
+
+    async def unbind(self, username: str, caller: Identity) -> None:
+        """Forget whom the facility's provider means by this name, and end his sessions.
+
+        Who logs in there by this name next is then the user, unless he has a password; so this is for somebody who got
+        a new account there.
+
+        Raises
+        ------
+        UserUnknown
+            There is none of this name.
+        BeyondOwnRights
+            He may more than the caller.
+        """
+
+        def work(connection: Connection) -> None:
+            users = UserStore(connection)
+            before = _found(users.whole(username), username)
+            note().key = username
+            insist_on_rights(caller, before["roles"], ())
+            if before["facility_subject"] is None:
+                return
+            users.change(username, {"facility_subject": None})
+            IdentityStore(connection).revoke_all(username, sessions_only=True)
+            acted(connection, "user.unbound", by=caller.subject, about=username)
+            after_commit(connection, self._issuer.changed)
+
+        await self._database.run(self._database.transact, work)
+        await self._issuer.refresh()
 
 
 def _found(row: Row | None, username: str) -> Row:

@@ -155,7 +155,8 @@ class IdentityStore:
         ).scalar_one_or_none()
 
     def forget(self, *, tokens: timedelta, sessions: timedelta) -> int:
-        """Delete what expired so long ago; return how many."""
+        """Delete what expired so long ago; return how many. What is still told to other services stays."""
+        tokens, sessions = max(tokens, _GRACE), max(sessions, _GRACE)
         age = func.now() - token.c.expires_at
         old = or_(and_(token.c.kind == "session", age > sessions), and_(token.c.kind != "session", age > tokens))
         return self._connection.execute(delete(token).where(old)).rowcount
