@@ -200,6 +200,28 @@ def test_stages_are_one_for_an_agent_and_go_with_their_workflow(agent: TestClien
     assert agent.get("/api/workflow-stages/").json() == []
 
 
+def test_stages_come_by_their_workflows_newest_first_on_every_page(agent: TestClient) -> None:
+    """Contract 2.5."""
+    keys = []
+    for hour, name in ((10, "old"), (12, "new")):
+        row = create(agent, "workflows", workflow(filename=name, generated_time=f"2026-05-05T{hour}:00:00"))
+        keys.append(row["workflow_id"])
+    for at, name in ((0, "a"), (1, "b"), (0, "c"), (1, "d")):
+        create(agent, "workflow-stages", stage(keys[at], agent_name=name))
+    assert ids(agent, "workflow-stages/", "agent_name") == ["b", "d", "a", "c"]
+    url, found = "/api/workflow-stages/?limit=1", []
+    while url:
+        page = agent.get(url).json()
+        found += [row["agent_name"] for row in page["results"]]
+        url = page["next"]
+    assert found == ["b", "d", "a", "c"]
+    assert "generated_time" not in agent.get("/api/workflow-stages/").json()[0]
+    agent.patch(f"/api/workflows/{keys[0]}/", json={"generated_time": "2026-05-05T13:00:00"})
+    assert ids(agent, "workflow-stages/", "agent_name") == ["a", "c", "b", "d"]
+    refused = agent.post("/api/workflow-stages/", json=stage(str(uuid4())))
+    assert (refused.status_code, list(refused.json())) == (400, ["workflow"])
+
+
 def test_a_dispatch_is_about_a_file_and_goes_with_it(agent: TestClient) -> None:
     run = create(agent, "runs", {"run_number": 101, "start_time": AT})["run_id"]
     stf = create(agent, "stf-files", {"run": run, "stf_filename": "a.stf"})["file_id"]

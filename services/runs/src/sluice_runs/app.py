@@ -20,6 +20,7 @@ from sluice_runs.handlers.creation import Rows
 from sluice_runs.handlers.lives import router
 from sluice_runs.resources import RESOURCES
 from sluice_runs.service.accounts import Reports
+from sluice_runs.service.completing import regenerated_workflow
 from sluice_runs.service.counters import Counters
 from sluice_runs.service.creation import NATURAL, Creation
 from sluice_runs.service.events import Events
@@ -48,7 +49,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     service.metrics.outbox(relay)
     events = Events(relay.wake)
     lives = Lives(RESOURCES, events)
-    own = {"execution": lives.terminated, "state": lives.deleted}
+    own = {"execution": lives.terminated, "state": lives.deleted, "workflow": regenerated_workflow}
     resources = {}
     for kind, resource in RESOURCES.items():
         told = events.hook(kind, resource.key)

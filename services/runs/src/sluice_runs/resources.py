@@ -250,9 +250,11 @@ STAGES = Resource(
         ForeignKey("workflow", WORKFLOWS, stored_as="workflow_id", required=True),
     ),
     unique_together=(("workflow", "agent_name", "agent_type"),),
-    order=("created_at",),
+    order=("-generated_time", "created_at"),
+    hidden=(DateTime("generated_time"),),
     filters=("workflow", "agent_name", "agent_type", "status", *_window("created_at")),
     tagged=True,
+    complete=completing.staged_workflow,
     description="What each agent did with an STF.",
 )
 

@@ -151,8 +151,9 @@ stage = Table(
     Column("created_at", Instant, nullable=False, server_default=NOW),
     Column("updated_at", Instant, nullable=False, server_default=NOW),
     Column("workflow_id", Uuid, _cascade("workflow.workflow_id"), nullable=False),
+    # Of the workflow, whose newest come first in the list of stages.
+    Column("generated_time", Instant, nullable=False, index=True),
     UniqueConstraint("workflow_id", "agent_name", "agent_type", name="workflow_stage_once"),
-    Index("workflow_stage_created", "created_at", "stage_id"),
 )
 
 # contract 3.10

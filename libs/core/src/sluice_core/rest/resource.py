@@ -117,6 +117,8 @@ class Resource:
         Groups of fields of which no two rows share all values.
     order
         Fields that a list is ordered by, ``-`` for descending; the key always comes last.
+    hidden
+        Columns that are not sent, by which a list may be ordered too.
     filters
         Names of fields (compared for equality) and further filters.
     lookup
@@ -151,6 +153,7 @@ class Resource:
     read_open: bool | None = None
     unique_together: tuple[tuple[str, ...], ...] = ()
     order: tuple[str, ...] = ()
+    hidden: tuple[Field, ...] = ()
     filters: tuple[str | Filter, ...] = ()
     lookup: Lookup | None = None
     tagged: bool = False
@@ -183,7 +186,8 @@ class Resource:
     @cached_property
     def sorting(self) -> tuple[tuple[Field, bool], ...]:
         """Fields of the order and whether each descends; the last one is the key, so the order is total."""
-        named = [(self.field(each.removeprefix("-")), each.startswith("-")) for each in self.order]
+        known = {**{each.name: each for each in self.hidden}, **self.by_name}
+        named = [(known[each.removeprefix("-")], each.startswith("-")) for each in self.order]
         if any(each.null for each, _ in named):
             # A page begins after the values of the last row, and nothing comes after null.
             raise ValueError(f"{self.name}: a list cannot be ordered by a field that may be null")

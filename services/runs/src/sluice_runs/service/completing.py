@@ -7,9 +7,19 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from sluice_core.rest import Change
 from sluice_runs.store.files import parents
+from sluice_runs.store.workflows import generated, regenerate
 
-__all__ = ["SETTLED", "ended_execution", "settled_file", "slice_names", "sliced_file"]
+__all__ = [
+    "SETTLED",
+    "ended_execution",
+    "regenerated_workflow",
+    "settled_file",
+    "slice_names",
+    "sliced_file",
+    "staged_workflow",
+]
 
 Row = Mapping[str, Any]
 Errors = dict[str, list[str]]
@@ -36,6 +46,21 @@ def ended_execution(_connection: Connection, before: Row | None, values: dict[st
     if before is not None and before["end_time"] is not None and values.get("end_time", ...) is None:
         del values["end_time"]
     return {}
+
+
+def staged_workflow(connection: Connection, _before: Row | None, values: dict[str, Any]) -> Errors:
+    """Take over from its workflow what a stage is ordered by."""
+    if "workflow_id" in values:
+        # Of one that does not exist, there is none; then the constraints refuse the row.
+        values["generated_time"] = generated(connection, values["workflow_id"])
+    return {}
+
+
+def regenerated_workflow(connection: Connection, change: Change) -> None:
+    """Let the stages of a workflow follow it; an ``on_change`` of workflows."""
+    before, after = change.before, change.after
+    if before and after and before["generated_time"] != after["generated_time"]:
+        regenerate(connection, after["workflow_id"], after["generated_time"])
 
 
 def sliced_file(connection: Connection, before: Row | None, values: dict[str, Any]) -> Errors:
