@@ -19,7 +19,7 @@ from sluice_core.cli import Failure
 from sluice_core.testing import eventually, eventually_async
 from sluice_core.testing.servers import PostgresServer, StartNats
 
-SERVICES = ["logs", "pcs", "registry", "stream"]
+SERVICES = ["logs", "pcs", "registry", "runs", "stream"]
 AGENT = {"instance_name": "one", "agent_type": "data", "status": "OK"}
 
 
@@ -244,7 +244,7 @@ def test_a_busy_port_is_named_with_its_option(tmp_path: Path, port: str) -> None
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"only": ["nobody"]}, "there is no service 'nobody'; installed: logs, pcs, registry, stream"),
+        ({"only": ["nobody"]}, "there is no service 'nobody'; installed: logs, pcs, registry, runs, stream"),
         ({"tls_cert": Path("cert.pem")}, "--tls-cert and --tls-key belong together"),
         ({"tls_cert": Path("absent.pem"), "tls_key": Path("absent.pem")}, "absent.pem cannot be read"),
         ({"tls_cert": Path(__file__), "tls_key": Path(__file__)}, "are no certificate and its private key"),

@@ -338,6 +338,33 @@ def test_every_right_that_is_asked_for_has_a_name_and_a_description() -> None:
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "/api/systemagents/": {"instance_name": "daq-1", "agent_type": "data", "namespace": "n1"},
     "/api/workflow-messages/": {"message_type": "x", "message_content": {}, "namespace": "n1"},
+    "/api/workflows/": {
+        "filename": "daq-1",
+        "namespace": "n1",
+        "daq_state": "run",
+        "daq_substate": "physics",
+        **dict.fromkeys(("generated_time", "stf_start_time", "stf_end_time"), "2026-05-05T10:00:00Z"),
+    },
+    "/api/workflow-executions/": {
+        "execution_id": "daq-1",
+        "namespace": "n1",
+        "parameter_values": {},
+        "start_time": "2026-05-05T10:00:00Z",
+        "executed_by": "ada",
+        "workflow_definition": 1,
+    },
+}
+# Names of their rows: a second one needs another.
+NAMES = {"instance_name", "filename", "execution_id"}
+# What rows refer to, by its number.
+BEFORE: Mapping[str, Mapping[str, Any]] = {
+    "/api/workflow-definitions/": {
+        "workflow_name": "wd",
+        "version": "1",
+        "workflow_type": "x",
+        "definition": "x",
+        "created_by": "ada",
+    },
 }
 # What is no resource and writes into a namespace: to n1, where the row above is.
 WRITES: Mapping[tuple[str, str], Mapping[str, Any]] = {
@@ -370,13 +397,15 @@ def namespaced() -> list[tuple[str, Resource]]:
 def test_who_may_write_elsewhere_writes_nothing_here(clients: Mapping[str, TestClient], callers: list[Caller]) -> None:
     by_name = {caller.name: dict(caller.headers) for caller in callers}
     elsewhere, admin = by_name["elsewhere"], by_name["admin"]
+    for path, row in BEFORE.items():
+        assert clients["runs"].post(path, json=row, headers=admin).json()["id"] == 1
     for service, resource in namespaced():
         client, row = clients[service], ROWS[resource.path]
         made = client.post(resource.path, json=row, headers=admin)
         assert made.status_code == 201, made.text
         detail = f"{resource.path}{made.json()[resource.key]}/"
         for method, path in (("POST", resource.path), ("PUT", detail), ("PATCH", detail), ("DELETE", detail)):
-            body = {**row, **({"instance_name": "daq-2"} if method == "POST" else {})}
+            body = {**row, **(dict.fromkeys(NAMES & row.keys(), "daq-2") if method == "POST" else {})}
             reply = client.request(method, path, json=body, headers=elsewhere)
             assert (reply.status_code, reply.json()) == (403, {"detail": DENIED}), (method, path)
         assert client.get(detail, headers=elsewhere).json() == made.json()

@@ -9,6 +9,7 @@ from tests.integration.platforms import Client
 def test_what_every_service_refuses_is_told_by_the_registry(client: Client, stranger: Client) -> None:
     wanted = {
         "logs": "/api/logs/",
+        "runs": "/api/runs/",
         "stream": "/api/subscribers/",
         "pcs": "/pcs/api/campaigns/",
         "registry": "/api/workers/",

@@ -14,6 +14,7 @@ from tests.integration.platforms import Client, Serve, Up, samples
 LISTS = {
     "registry": "/api/systemagents/",
     "logs": "/api/logs/",
+    "runs": "/api/runs/",
     "stream": "/api/subscribers/",
     "pcs": "/pcs/api/datasets/",
 }
@@ -112,4 +113,4 @@ def test_the_admin_port_shows_pool_bus_and_outbox(platform: Up) -> None:
     for metric in ("sluice_db_pool_size", "sluice_db_pool_in_use", "sluice_bus_connected"):
         assert {dict(labels)["service"] for labels in samples(platform.admin, metric)} == set(LISTS)
     for metric in ("sluice_outbox_waiting", "sluice_outbox_lag_seconds"):
-        assert {dict(labels)["service"] for labels in samples(platform.admin, metric)} == {"registry", "pcs"}
+        assert {dict(labels)["service"] for labels in samples(platform.admin, metric)} == {"registry", "pcs", "runs"}

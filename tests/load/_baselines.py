@@ -6,9 +6,10 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from typing import Any
+from uuid import UUID, uuid4
 
 import msgspec
 import uvicorn
@@ -25,9 +26,11 @@ from sluice_core.database import Database
 from sluice_core.http.server import stop_on_signals
 from sluice_registry.tables import outbox as OUTBOX
 from sluice_registry.tables import system_agent
+from sluice_runs.tables import execution, run, run_state, stf_file
+from sluice_runs.tables import outbox as RUNS_OUTBOX
 from tests.load._tags import handwritten_tags
 
-__all__ = ["POOL", "echo", "handwritten", "main"]
+__all__ = ["POOL", "echo", "handwritten", "handwritten_runs", "main"]
 
 POOL = 8
 """Connections and threads of a service where nothing else is said."""
@@ -129,6 +132,80 @@ def handwritten() -> Starlette:
     )
 
 
+def handwritten_runs() -> Starlette:
+    """Return what somebody would write for STF files alone, as `handwritten` is for agents."""
+    database = Database(os.environ["SLUICE_HANDWRITTEN_RUNS_DATABASE_URL"], pool_size=POOL)
+    columns = [each for each in stf_file.c if each.name != "settled_at"]
+    names = [each.name for each in columns]
+    given = [name for name in names if name != "created_at"]
+    create = insert(stf_file).values({name: bindparam(name, type_=stf_file.c[name].type) for name in given})
+    create = create.returning(*columns)
+    lock = select(*columns).where(stf_file.c.file_id == bindparam("key")).with_for_update()
+    change = update(stf_file).where(stf_file.c.file_id == bindparam("key"))
+    change = change.values(
+        status=bindparam("status"),
+        metadata=bindparam("metadata", type_=stf_file.c.metadata.type),
+        settled_at=func.now(),
+    ).returning(*columns)
+    where = (
+        select(run.c.run_number, run_state.c.execution_id, execution.c.namespace)
+        .outerjoin(run_state, run_state.c.run_number == run.c.run_number)
+        .outerjoin(execution, execution.c.execution_id == run_state.c.execution_id)
+        .where(run.c.run_id == bindparam("key"))
+    )
+
+    def one(connection: Connection, statement: Any, values: dict[str, Any]) -> dict[str, Any]:
+        return dict(zip(names, connection.execute(statement, values).one(), strict=True))
+
+    def tell(connection: Connection, row: dict[str, Any], what: str) -> None:
+        number, execution_id, namespace = connection.execute(where, {"key": row["run_id"]}).one()
+        data = {"run_number": number, "execution_id": execution_id, "namespace": namespace, "row": row}
+        key = str(row["file_id"])
+        outbox.add(connection, RUNS_OUTBOX, subject="files.stf", event_type=what, data=data, key=key)
+
+    def answer(status: int, row: dict[str, Any]) -> Response:
+        return Response(msgspec.json.encode(row), status, media_type="application/json")
+
+    async def post(request: Request) -> Response:
+        body = msgspec.json.decode(await request.body())
+        values = dict.fromkeys(given) | body | {"file_id": uuid4(), "run_id": body["run"]}
+        del values["run"]
+
+        def work(connection: Connection) -> dict[str, Any]:
+            row = one(connection, create, values)
+            tell(connection, row, "stf.created")
+            return row
+
+        return answer(201, await database.run(database.transact, work))
+
+    async def patch(request: Request) -> Response:
+        key = UUID(request.path_params["key"])
+        body = msgspec.json.decode(await request.body())
+
+        def work(connection: Connection) -> dict[str, Any]:
+            one(connection, lock, {"key": key})
+            row = one(connection, change, body | {"key": key})
+            tell(connection, row, "stf.updated")
+            return row
+
+        return answer(200, await database.run(database.transact, work))
+
+    return Starlette(
+        routes=[
+            Route("/api/stf-files/", post, methods=["POST"]),
+            Route("/api/stf-files/{key}/", patch, methods=["PATCH"]),
+        ],
+    )
+
+
+APPLICATIONS: Mapping[str, Callable[[], ASGIApp]] = {
+    "echo": echo,
+    "handwritten": handwritten,
+    "handwritten_runs": handwritten_runs,
+    "tags": partial(handwritten_tags, POOL),
+}
+
+
 class _Plain(uvicorn.Server):
     """uvicorn as it comes; says as `sluice serve` does where it is."""
 
@@ -147,17 +224,10 @@ class _Plain(uvicorn.Server):
             waiting.cancel()
 
 
-_APPLICATIONS: dict[str, Callable[[], ASGIApp]] = {
-    "echo": echo,
-    "handwritten": handwritten,
-    "tags": partial(handwritten_tags, POOL),
-}
-
-
 def main() -> None:
     """Serve the baseline that the argument names until SIGTERM, with the settings that services have."""
     config = uvicorn.Config(
-        _APPLICATIONS[sys.argv[1]](),
+        APPLICATIONS[sys.argv[1]](),
         port=0,
         http="httptools",
         lifespan="off",

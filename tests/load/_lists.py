@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 __all__ = ["Read", "read"]
 
-# How every row of the lists that are read here begins.
+# How every row of most lists begins.
 ROW = b'{"id":'
 PIECE = 256 * 1024
 
@@ -32,8 +32,13 @@ class Read(NamedTuple):
     seconds: float
 
 
-def read(url: str, path: str, headers: Mapping[str, str] | None = None) -> Read:
+def read(url: str, path: str, headers: Mapping[str, str] | None = None, *, row: bytes = ROW) -> Read:
     """Read a list to its end, over a connection of its own, and keep nothing of it.
+
+    Parameters
+    ----------
+    row
+        How every row begins.
 
     Raises
     ------
@@ -56,9 +61,9 @@ def read(url: str, path: str, headers: Mapping[str, str] | None = None) -> Read:
         while piece:
             size += len(piece)
             seen = tail + piece
-            rows += seen.count(ROW)
+            rows += seen.count(row)
             # Shorter than what is counted, so nothing is counted twice.
-            tail = seen[1 - len(ROW) :]
+            tail = seen[1 - len(row) :]
             piece = response.read(PIECE)
         seconds = time.perf_counter() - began
     finally:

@@ -17,6 +17,7 @@ from sluice_core.rest import (
     Integer,
     Ip,
     Json,
+    Lookup,
     Resource,
     Text,
     Url,
@@ -263,6 +264,32 @@ BERTHS = Resource(
     namespace="note",
     on_change=remember,
 )
-RESOURCES = (PARTS, CRATES, WIDGETS, LABELS, STEPS, JOURNAL, SECRETS, BERTHS)
+
+
+def abridged(_: sa.Connection, before: dict[str, Any] | None, values: dict[str, Any]) -> dict[str, list[str]]:
+    """Fill a note in, and refuse one that is `forbidden`."""
+    if before is None and not values["note"]:
+        values["note"] = f"about {values['label_id']}"
+    return {"note": ["This note is forbidden."]} if values.get("note") == "forbidden" else {}
+
+
+NOTES = Resource(
+    "notes",
+    model="Note",
+    label="note",
+    table=label,
+    key="label_id",
+    key_like="[a-z]+",
+    write="widgets:write",
+    fields=(
+        Text("label_id", required=True, max_length=100, unique=True),
+        Text("note", blank=True, default=""),
+    ),
+    filters=("note",),
+    lookup=Lookup(("note",), lambda columns: (columns.label_id.desc(),)),
+    tagged=True,
+    complete=abridged,
+)
+RESOURCES = (PARTS, CRATES, WIDGETS, LABELS, STEPS, JOURNAL, SECRETS, BERTHS, NOTES)
 
 READ_ONLY = frozenset({"id", "created_at", "updated_at"})

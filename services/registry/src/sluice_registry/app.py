@@ -8,7 +8,7 @@ from functools import partial
 from fastapi import FastAPI
 
 from sluice_core.auth.passwords import AskedPasswords
-from sluice_core.bus import AGENTS, AUDIT, HEARTBEATS, MESSAGES, PCS, Consumer, consume, keep_room
+from sluice_core.bus import AGENTS, AUDIT, HEARTBEATS, MESSAGES, PCS, RUNS, Consumer, consume, keep_room
 from sluice_core.bus.permissions import SERVICES
 from sluice_core.database import DatabaseAway
 from sluice_core.outbox import Relay
@@ -116,6 +116,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         tasks.spawn("room for audit records", partial(keep_room, service.bus, AUDIT))
         # 5,000 messages a second are 5 MB: a fifth of the stream takes 40 s.
         tasks.spawn("room for messages", partial(keep_room, service.bus, MESSAGES, every=10.0))
+        tasks.spawn("room for changes of runs", partial(keep_room, service.bus, RUNS))
         work = partial(consume, service.bus, BEATS, beats.handle, tasks.stopping, outage=(DatabaseAway,))
         tasks.spawn("heartbeats from the bus", work, graceful=True)
         keep = partial(consume, service.bus, RECORDS, records.handle, tasks.stopping, outage=(DatabaseAway,))

@@ -31,6 +31,7 @@ from .streams import (
     OUTBOUND,
     PCS,
     REVOKED,
+    RUNS,
     TOKENS,
     Bucket,
     Stream,
@@ -81,7 +82,22 @@ SERVICES: Mapping[str, Grant] = {
     "registry": Grant(
         publish=("agents.state.>", "agents.heartbeat.>"),
         consume=((HEARTBEATS.name, "registry"), (AUDIT.name, "registry-audit")),
-        keep=(AGENTS, HEARTBEATS, AUDIT, LOGS, MESSAGES, OUTBOUND, INBOUND, PCS, DLQ, KEYS, TOKENS, REVOKED, LEASES),
+        keep=(
+            AGENTS,
+            HEARTBEATS,
+            AUDIT,
+            LOGS,
+            MESSAGES,
+            OUTBOUND,
+            INBOUND,
+            RUNS,
+            PCS,
+            DLQ,
+            KEYS,
+            TOKENS,
+            REVOKED,
+            LEASES,
+        ),
         write=BUCKETS,
     ),
     "logs": Grant(publish=("logs.accepted", "logs.tail.>"), subscribe=("logs.tail.>",), consume=((LOGS.name, "logs"),)),
@@ -104,6 +120,9 @@ SERVICES: Mapping[str, Grant] = {
         ),
         follow=(MESSAGES.name,),
         write=(LEASES,),
+    ),
+    "runs": Grant(
+        publish=("runs.*", "files.*", "workflows.*"), consume=((MESSAGES.name, "runs"), (AGENTS.name, "runs-agents"))
     ),
 }
 """One line a service; a new service adds its own."""

@@ -23,6 +23,7 @@ __all__ = [
     "OUTBOUND",
     "PCS",
     "REVOKED",
+    "RUNS",
     "TOKENS",
     "Bucket",
     "Consumer",
@@ -290,6 +291,15 @@ KEYS = Bucket(name="keys", max_bytes=1 * MB)
 
 TOKENS = Bucket(name="tokens", max_bytes=16 * MB)
 """Opaque tokens by SHA-256: 50,000 at 0.3 kB."""
+
+RUNS = Stream(
+    name="RUNS",
+    subjects=("runs.*", "files.*", "workflows.*"),
+    # 1 kB an event: half a million of them, which is a day of runs with 15 slices a time frame file.
+    max_bytes=512 * MB,
+    max_age=7 * DAY,
+)
+"""Changes of runs, files and workflows, from the run service's outbox; can be replayed for a week."""
 
 REVOKED = Bucket(name="revoked", max_bytes=16 * MB)
 """Revoked tokens by ``jti``, until they expire: 100,000 at 0.15 kB."""

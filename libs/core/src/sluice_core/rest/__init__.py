@@ -19,7 +19,7 @@ from sluice_core.rest.fields import (
     Uuid,
 )
 from sluice_core.rest.request import Reply, Request
-from sluice_core.rest.resource import Attempt, Change, Endpoint, Filter, Resource
+from sluice_core.rest.resource import Attempt, Change, Endpoint, Filter, Lookup, Resource
 
 __all__ = [
     "ApiError",
@@ -40,6 +40,7 @@ __all__ = [
     "Invalid",
     "Ip",
     "Json",
+    "Lookup",
     "Reply",
     "Request",
     "Resource",

@@ -29,7 +29,8 @@ from sluice_core.rest.negotiate import Format, negotiate
 from sluice_core.rest.operations import Operations
 from sluice_core.rest.options import describe, describe_resource
 from sluice_core.rest.request import JSON, Reply, Request
-from sluice_core.rest.resource import Endpoint, Resource
+from sluice_core.rest.resource import Endpoint, Resource, Row
+from sluice_core.rest.tags import tag
 
 __all__ = ["Authenticates", "Door"]
 
@@ -272,15 +273,16 @@ class Door:
     async def _detail(self, rows: _Rows, key: str, request: Request) -> Reply:
         do, method = rows.operations, request.method
         if method in ("GET", "HEAD"):
-            return Reply(200, await self._database.run(do.read, key))
+            return _row(rows.resource, await self._database.run(do.read, key))
         if method != "OPTIONS" and method not in rows.resource.on_detail:
             raise _not_allowed(method)
+        match = request.header("if-match") if rows.resource.tagged else ""
         if method in ("PUT", "PATCH"):
             body = partial(parse, request.header("content-type"), await request.body())
-            change = partial(do.change, key, body, request.identity, partial=method == "PATCH")
-            return Reply(200, await self._database.run(change))
+            change = partial(do.change, key, body, request.identity, partial=method == "PATCH", match=match)
+            return _row(rows.resource, await self._database.run(change))
         if method == "DELETE":
-            await self._database.run(do.delete, key, request.identity)
+            await self._database.run(partial(do.delete, key, request.identity, match=match))
             return Reply(204)
         if method == "OPTIONS":
             writes = _may_write(request, rows.resource)
@@ -304,7 +306,7 @@ class Door:
             # A person gets a page with links, never a million rows.
             query.setdefault("limit", "100")
             return Reply(200, await self._database.run(listing.limited, query, where, request.url(rows.resource.path)))
-        first = await listing.first(where)
+        first = await listing.first(where, query)
         if first.following is None:
             return Reply(200, first.text + b"]")
         return Reply(200, listing.chain(first))
@@ -331,6 +333,13 @@ def _fit(pattern: tuple[str, ...], segments: tuple[str, ...]) -> tuple[str, ...]
 
 def _format(request: Request, suffix: str | None) -> Format:
     return negotiate(request.header("accept"), suffix or request.query.get("format") or None)
+
+
+def _row(resource: Resource, row: Row) -> Reply:
+    if not resource.tagged:
+        return Reply(200, row)
+    body = msgspec.json.encode(row)
+    return Reply(200, body, {"ETag": tag(body)})
 
 
 def _may_write(request: Request, resource: Resource) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection
 from sluice_core.database import Database
 from sluice_core.rest.errors import Invalid
 from sluice_core.rest.fields import FieldError, Integer
-from sluice_core.rest.resource import Resource, Row
+from sluice_core.rest.resource import Lookup, Resource, Row
 from sluice_core.rest.store import Page, ResourceStore
 
 __all__ = ["Listing"]
@@ -84,8 +84,11 @@ class Listing:
             raise Invalid(errors)
         return conditions
 
-    async def first(self, where: Where) -> Piece:
-        """Return what a list starts with."""
+    async def first(self, where: Where, query: Mapping[str, str]) -> Piece:
+        """Return what a list starts with; all of it where the query looks for certain rows."""
+        lookup = self.resource.lookup
+        if lookup is not None and all(query.get(name) for name in lookup.filters):
+            return await self._read(self._found, where, lookup)
         return await self._read(self._first, where)
 
     async def chain(self, piece: Piece) -> AsyncIterator[bytes]:
@@ -134,12 +137,12 @@ class Listing:
             page = self._store.page(connection, where, limit, MOST_BYTES, after=position, backwards=backwards)
             return count, page
 
-        count, (rows, more) = self._database.read(work)
+        count, (rows, more, hidden) = self._database.read(work)
         if backwards:
             rows.reverse()
         onwards, back = (True, more) if backwards else (more, position is not None)
-        after = f"{url}?{self._cursor(query, 'n', rows[-1])}" if rows and onwards else None
-        before = f"{url}?{self._cursor(query, 'p', rows[0])}" if rows and back else None
+        after = f"{url}?{self._cursor(query, 'n', self._position(rows[-1], hidden))}" if rows and onwards else None
+        before = f"{url}?{self._cursor(query, 'p', self._position(rows[0], hidden))}" if rows and back else None
         return msgspec.json.encode({"count": count, "next": after, "previous": before, "results": rows})
 
     async def _read(self, read: Callable[..., Piece], *args: Any) -> Piece:
@@ -154,6 +157,11 @@ class Listing:
 
         return self._database.read(work)
 
+    def _found(self, where: Where, lookup: Lookup) -> Piece:
+        order = lookup.order(self.resource.table.c)
+        rows = self._database.read(lambda connection: self._store.rows(connection, where, order, MOST))
+        return Piece(msgspec.json.encode(rows)[:-1], None)
+
     def _next(self, where: Where, position: list[Any]) -> Piece:
         def work(connection: Connection) -> Page:
             return self._store.page(connection, where, PAGE, PAGE_BYTES, after=position)
@@ -163,14 +171,15 @@ class Listing:
 
     def _piece(self, opening: bytes, where: Where, page: Page) -> Piece:
         text = opening + msgspec.json.encode(page.rows)[1:-1]
-        return Piece(text, (where, self._position(page.rows[-1])) if page.more else None)
+        return Piece(text, (where, self._position(page.rows[-1], page.hidden)) if page.more else None)
 
-    def _position(self, row: Row) -> list[Any]:
-        return [row[field.name] for field, _ in self.resource.sorting]
+    def _position(self, row: Row, hidden: Mapping[Any, tuple[Any, ...]]) -> list[Any]:
+        others = iter(hidden.get(row[self.resource.key], ()))
+        return [row[field.name] if field.name in row else next(others) for field, _ in self.resource.sorting]
 
-    def _cursor(self, query: Mapping[str, str], direction: str, row: Row) -> str:
-        position = [str(each) if isinstance(each, UUID | datetime) else each for each in self._position(row)]
-        cursor = base64.urlsafe_b64encode(json.dumps([direction, *position]).encode()).decode()
+    def _cursor(self, query: Mapping[str, str], direction: str, position: Sequence[Any]) -> str:
+        place = [str(each) if isinstance(each, UUID | datetime) else each for each in position]
+        cursor = base64.urlsafe_b64encode(json.dumps([direction, *place]).encode()).decode()
         return urlencode({**query, "cursor": cursor})
 
     def _read_cursor(self, cursor: str) -> tuple[bool, list[Any] | None]:

@@ -195,15 +195,24 @@ def _list(resource: Resource) -> Node:
 
 def _detail(resource: Resource) -> Node:
     row = {"200": _json("The row", _ref(resource.model)), **ABSENT}
+    kept: Node = {}
+    if resource.tagged:
+        row["200"]["headers"] = {"ETag": {"schema": {"type": "string"}, "description": "Of this state of the row."}}
+        kept = {"412": _json("The row is not what `If-Match` names", _ref("Detail"))}
+    written = {**row, **kept}
     key = {"name": resource.key, "in": "path", "required": True, "schema": resource.field(resource.key).schema()}
     write, label = resource.write, resource.label
     found: Node = {
         "parameters": [key],
         "get": _operation(resource, "read", f"One {label}", row),
-        "put": _operation(resource, "replace", f"Replace one {label}", row, scope=write, body=f"{resource.model}Write"),
-        "patch": _operation(resource, "change", f"Change one {label}", row, scope=write, body=f"{resource.model}Patch"),
+        "put": _operation(
+            resource, "replace", f"Replace one {label}", written, scope=write, body=f"{resource.model}Write"
+        ),
+        "patch": _operation(
+            resource, "change", f"Change one {label}", written, scope=write, body=f"{resource.model}Patch"
+        ),
         "delete": _operation(
-            resource, "delete", f"Delete one {label}", {"204": {"description": "Gone"}, **ABSENT}, scope=write
+            resource, "delete", f"Delete one {label}", {"204": {"description": "Gone"}, **ABSENT, **kept}, scope=write
         ),
     }
     offered = ("parameters", "get", *(each.lower() for each in resource.on_detail))

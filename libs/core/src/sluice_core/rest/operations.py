@@ -1,5 +1,6 @@
 """Create, read, replace, change and delete one row: what the door asks for, in one worker thread each."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -11,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sluice_core.audit import note
 from sluice_core.auth import Identity
 from sluice_core.database import Database
-from sluice_core.rest import validate
+from sluice_core.rest import tags, validate
 from sluice_core.rest.errors import ApiError, Invalid, denied, not_found
 from sluice_core.rest.fields import FieldError, Integer, Text
 from sluice_core.rest.resource import Attempt, Change, Resource, Row
@@ -39,7 +40,12 @@ class Operations:
         self._database = database
         self._zone = zone
 
-    def create(self, parse: Parse, caller: Identity | None = None) -> Row:
+    def create(
+        self,
+        parse: Parse,
+        caller: Identity | None = None,
+        also: Callable[[Connection, Row], None] | None = None,
+    ) -> Row:
         """Store a new row.
 
         Parameters
@@ -48,6 +54,8 @@ class Operations:
             Returns the body.
         caller
             Whose namespaces the row must lie in.
+        also
+            What else is done in the transaction, with the new row.
 
         Raises
         ------
@@ -64,11 +72,14 @@ class Operations:
         def work(connection: Connection) -> Row:
             attempt = Attempt("created", caller, None, data)
             self._admit(connection, attempt)
-            values = given.values = self._prepare(connection, attempt, parsed, errors)
-            row = self.store.insert(connection, values)
+            values = self._prepare(connection, attempt, parsed, errors)
+            given.values = self._completed(connection, None, values)
+            row = self.store.insert(connection, given.values)
             self._insist_on_namespace(caller, row)
-            self._insist_on_relations(row, values, data)
+            self._insist_on_relations(row, given.values, data)
             self._changed(connection, Change("created", None, row, caller))
+            if also is not None:
+                also(connection, row)
             return row
 
         return self._write(work, given)
@@ -84,10 +95,10 @@ class Operations:
         key = self.key(text)
         row = self._database.read(lambda connection: self.store.get(connection, key))
         if row is None:
-            raise not_found(self.resource.model)
+            raise self._absent(text)
         return row
 
-    def change(self, text: str, parse: Parse, caller: Identity | None = None, *, partial: bool) -> Row:
+    def change(self, text: str, parse: Parse, caller: Identity | None = None, *, partial: bool, match: str = "") -> Row:
         """Write the given keys of one row and no others.
 
         Parameters
@@ -100,11 +111,13 @@ class Operations:
             Whose namespaces the row must lie in, before and after.
         partial
             PATCH; PUT insists on all required keys.
+        match
+            The header ``If-Match``.
 
         Raises
         ------
         ApiError
-            404, or 400 and 403 as `create`.
+            404, or 400 and 403 as `create`; 412: the row is not what ``match`` names.
         """
         key = self.key(text)
         given = _Given({}, {})
@@ -112,9 +125,10 @@ class Operations:
         def work(connection: Connection) -> Row:
             before = self.store.get(connection, key, lock=True)
             if before is None:
-                raise not_found(self.resource.model)
+                raise self._absent(text)
             note().key = text
             self._insist_on_namespace(caller, before)
+            tags.insist(match, before)
             data = given.data = validate.mapping(parse())
             attempt = Attempt("updated", caller, before, data)
             self._admit(connection, attempt)
@@ -122,7 +136,8 @@ class Operations:
             own = self.resource.field(self.resource.key)
             if own.column in values and values.pop(own.column) != before[own.name]:
                 errors.setdefault(own.name, []).append("This field is the key of the row and cannot be changed.")
-            values = given.values = self._prepare(connection, attempt, values, errors, key)
+            values = self._prepare(connection, attempt, values, errors, key)
+            values = given.values = self._completed(connection, before, values)
             row = self.store.update(connection, key, values)
             assert row is not None
             self._insist_on_namespace(caller, row)
@@ -132,18 +147,21 @@ class Operations:
 
         return self._write(work, given, key)
 
-    def delete(self, text: str, caller: Identity | None = None) -> None:
+    def delete(self, text: str, caller: Identity | None = None, *, match: str = "") -> None:
         """Remove one row.
 
         Parameters
         ----------
         caller
             Whose namespaces the row must lie in.
+        match
+            The header ``If-Match``.
 
         Raises
         ------
         ApiError
-            404: there is none; 403: it is in another namespace; 409: another row refers to it.
+            404: there is none; 403: it is in another namespace; 409: another row refers to it; 412: it is not what
+            ``match`` names.
         """
         key = self.key(text)
 
@@ -154,9 +172,10 @@ class Operations:
                 self._admit(connection, Attempt("deleted", caller, before, {}))
             row = self.store.delete(connection, key)
             if row is None:
-                raise not_found(self.resource.model)
+                raise self._absent(text)
             note().key = text
             self._insist_on_namespace(caller, row)
+            tags.insist(match, row)
             self._changed(connection, Change("deleted", row, None, caller))
 
         try:
@@ -239,6 +258,21 @@ class Operations:
         name = self.resource.namespace
         if name is not None and caller is not None and not caller.within(row[name]):
             raise denied()
+
+    def _absent(self, text: str) -> ApiError:
+        like = self.resource.key_like
+        if like is not None and not re.fullmatch(like, text):
+            name = self.resource.key.replace("_", " ")
+            return ApiError(400, {"detail": f"There is no {self.resource.label} with this {name}, nor can there be."})
+        return not_found(self.resource.model)
+
+    def _completed(self, connection: Connection, before: Row | None, values: dict[str, Any]) -> dict[str, Any]:
+        if self.resource.complete is None:
+            return values
+        values = dict(values)
+        if errors := self.resource.complete(connection, before, values):
+            raise Invalid(self._sorted(dict(errors)))
+        return values
 
     def _changed(self, connection: Connection, change: Change) -> None:
         if self.resource.on_change is not None:

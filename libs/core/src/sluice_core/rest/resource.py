@@ -14,7 +14,7 @@ from sluice_core.rest.fields import Field, ForeignKey
 if TYPE_CHECKING:
     from sluice_core.rest.request import Reply, Request
 
-__all__ = ["BODY_LIMIT", "Attempt", "Change", "Endpoint", "Filter", "Resource"]
+__all__ = ["BODY_LIMIT", "Attempt", "Change", "Endpoint", "Filter", "Lookup", "Resource"]
 
 # Bytes of one record (decision 3).
 BODY_LIMIT = 4 * 2**20
@@ -45,6 +45,22 @@ class Filter:
     def field(self) -> Field:
         """The kind as a field of the filter's name."""
         return self.kind if isinstance(self.kind, Field) else self.kind(self.name)
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """An order of its own for the list when a query says which rows are looked for.
+
+    Attributes
+    ----------
+    filters
+        Names of filters, all of which the query must have.
+    order
+        What the rows are ordered by, from the table's columns; the answer is one array of at most 10,000.
+    """
+
+    filters: tuple[str, ...]
+    order: Callable[[Columns], Sequence[ColumnElement[Any]]]
 
 
 @dataclass(frozen=True)
@@ -113,6 +129,9 @@ class Resource:
         In the order of the contract's table, which is the order on the wire.
     key
         Name of the field that the path holds.
+    key_like
+        What keys look like, a regular expression: one that is absent and looks otherwise is 400 at once, since clients
+        try again for minutes after a 404 (decision 17).
     write
         Scope for every method that changes something.
     create
@@ -130,8 +149,17 @@ class Resource:
         Groups of fields of which no two rows share all values.
     order
         Fields that a list is ordered by, ``-`` for descending; the key always comes last.
+    hidden
+        Columns that are not sent, by which a list may be ordered too.
     filters
         Names of fields (compared for equality) and further filters.
+    lookup
+        Which rows come first when some filters are given together.
+    tagged
+        One row is answered with an ``ETag``, and writes of it heed ``If-Match``.
+    complete
+        Called in the transaction of each write, before it, with the row as it was (None: a new one) and the columns
+        about to be written, which it may change and add to; returns what it objects to, by field.
     count
         Whether ``?limit=`` answers count unasked (decision 7: not for logs).
     on_list, on_detail
@@ -157,6 +185,7 @@ class Resource:
     fields: tuple[Field, ...]
     key: str
     write: str
+    key_like: str | None = None
     create: str | None = None
     create_open: bool = False
     create_audited: bool = True
@@ -164,7 +193,11 @@ class Resource:
     read_open: bool | None = None
     unique_together: tuple[tuple[str, ...], ...] = ()
     order: tuple[str, ...] = ()
+    hidden: tuple[Field, ...] = ()
     filters: tuple[str | Filter, ...] = ()
+    lookup: Lookup | None = None
+    tagged: bool = False
+    complete: Callable[[Connection, Row | None, dict[str, Any]], Mapping[str, list[str]]] | None = None
     count: bool = True
     on_list: tuple[str, ...] = ("POST",)
     on_detail: tuple[str, ...] = ("PUT", "PATCH", "DELETE")
@@ -198,7 +231,8 @@ class Resource:
     @cached_property
     def sorting(self) -> tuple[tuple[Field, bool], ...]:
         """Fields of the order and whether each descends; the last one is the key, so the order is total."""
-        named = [(self.field(each.removeprefix("-")), each.startswith("-")) for each in self.order]
+        known = {**{each.name: each for each in self.hidden}, **self.by_name}
+        named = [(known[each.removeprefix("-")], each.startswith("-")) for each in self.order]
         if any(each.null for each, _ in named):
             # A page begins after the values of the last row, and nothing comes after null.
             raise ValueError(f"{self.name}: a list cannot be ordered by a field that may be null")

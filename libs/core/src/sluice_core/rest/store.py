@@ -38,10 +38,11 @@ SHORT = 1000
 
 
 class Page(NamedTuple):
-    """Rows in a resource's order, and whether more come after them."""
+    """Rows in a resource's order, whether more come after them, and by key what orders them beside their fields."""
 
     rows: list[Row]
     more: bool
+    hidden: dict[Any, tuple[Any, ...]]
 
 
 class ResourceStore:
@@ -72,6 +73,8 @@ class ResourceStore:
             else column
             for column in self._columns
         ]
+        self._hidden = [table.c[each.column] for each, _ in resource.sorting if each.name not in resource.by_name]
+        self._sized += (each.label(f"_{each.name}") for each in self._hidden)
         lengths = (case((_is_long(each), func.octet_length(each.cast(SqlText))), else_=0) for each in long.values())
         self._sized.append(sum(lengths, start=sql_literal(0)).label("_bytes"))
         self._whole = select(self._key, *long.values()).where(self._key.in_(bindparam("_keys", expanding=True)))
@@ -142,10 +145,13 @@ class ResourceStore:
         found = connection.execute(statement.limit(limit + 1)).all()
         rows: list[Row] = []
         incomplete: dict[Any, Row] = {}
+        hidden: dict[Any, tuple[Any, ...]] = {}
         size = 0
         for values in found[:limit]:
             row = self._row(values)
             rows.append(row)
+            if self._hidden:
+                hidden[row[self.resource.key]] = tuple(values[len(self.names) : -1])
             if length := values[-1]:
                 incomplete[row[self.resource.key]] = row
                 size += length
@@ -160,7 +166,18 @@ class ResourceStore:
                 rows = [row for row in rows if row[self.resource.key] not in incomplete]
                 if more and not rows:
                     return self.page(connection, where, limit, most_bytes, after=after, backwards=backwards)
-        return Page(rows, more)
+        return Page(rows, more, hidden)
+
+    def rows(
+        self,
+        connection: Connection,
+        where: Sequence[ColumnElement[bool]],
+        order: Sequence[ColumnElement[Any]],
+        limit: int,
+    ) -> list[Row]:
+        """Return rows in any order, ``limit`` at the most."""
+        statement = select(*self._columns).where(*where).order_by(*order).limit(limit)
+        return [self._row(values) for values in connection.execute(statement)]
 
     def up_to_newest(self, connection: Connection) -> ColumnElement[bool]:
         """Return the condition that leaves out rows with a key beyond the newest one of now."""

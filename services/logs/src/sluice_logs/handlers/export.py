@@ -82,7 +82,7 @@ class Export:
         def work() -> tuple[bytes, Page]:
             page = self._database.read(lambda c: self._store.page(c, where, PAGE, PAGE_BYTES, after=after))
             # Of the rows only the last is needed further on.
-            return encode(page.rows), Page(page.rows[-1:], page.more)
+            return encode(page.rows), page._replace(rows=page.rows[-1:])
 
         async with self._turns:
             return await self._database.run(work)

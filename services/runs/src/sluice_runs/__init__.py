@@ -1,0 +1,1 @@
+"""Runs: data taking, the files that it makes and the work on them."""

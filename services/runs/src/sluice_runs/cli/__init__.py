@@ -1,0 +1,1 @@
+"""Commands of the run service; entry points name them one by one."""

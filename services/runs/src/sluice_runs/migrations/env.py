@@ -1,0 +1,3 @@
+from sluice_core.database.alembic_env import run
+
+run()
