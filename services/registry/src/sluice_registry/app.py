@@ -12,6 +12,7 @@ from sluice_core.bus import AGENTS, AUDIT, HEARTBEATS, MESSAGES, PCS, RUNS, Cons
 from sluice_core.bus.permissions import SERVICES
 from sluice_core.database import DatabaseAway
 from sluice_core.outbox import Relay
+from sluice_core.retention import regularly
 from sluice_core.service import Service, build
 from sluice_registry import tables
 from sluice_registry.consumer import AuditConsumer, HeartbeatConsumer
@@ -110,8 +111,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         tasks.spawn("room for agents' changes", partial(keep_room, service.bus, AGENTS))
         tasks.spawn("heartbeats", heartbeats.run)
         tasks.spawn("sweep", partial(heartbeats.sweep_regularly, settings.sweep_every))
-        tasks.spawn("retention of dialogues", dialogues.forget_regularly)
-        tasks.spawn("retention of audit records", audit.forget_regularly)
+        tasks.spawn("retention of dialogues", partial(regularly, service.database, dialogues.forget))
+        tasks.spawn("retention of audit records", partial(regularly, service.database, audit.forget))
         tasks.spawn("room for changes of configurations", partial(keep_room, service.bus, PCS))
         tasks.spawn("room for audit records", partial(keep_room, service.bus, AUDIT))
         # 5,000 messages a second are 5 MB: a fifth of the stream takes 40 s.

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import create_engine, event, text
 from starlette.testclient import TestClient
 
+from sluice_core import retention
 from sluice_core.database import Database
 from sluice_core.testing import eventually
 from sluice_core.testing.tokens import Tokens
@@ -248,7 +249,8 @@ def test_old_dialogues_are_deleted_batch_by_batch_and_others_kept(
     url: str, start: Start, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "BATCH", 2)
-    monkeypatch.setattr(memory, "EVERY", timedelta(seconds=0.05))
+    monkeypatch.setattr(retention, "BATCH", 2)
+    monkeypatch.setattr(retention, "EVERY", timedelta(seconds=0.05))
     hooks = Hooks(start(ai_memory_retention=timedelta(days=30)), tokens.header())
     hooks.record(*["old"] * 5, "young", "new")
     age(url, "young", 29)

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from sluice_core.bus import DLQ, INBOUND, MESSAGES, BusError, Consumer, consume
 from sluice_core.database import DatabaseAway
+from sluice_core.retention import regularly
 from sluice_core.service import Service, build
 from sluice_stream.bridge.bridge import Bridge
 from sluice_stream.bridge.broker import Address, Tls
@@ -72,8 +73,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def wire(service: Service) -> AsyncIterator[None]:
         tasks = service.supervisor
-        tasks.spawn("retention of messages", recorder.forget_regularly)
-        tasks.spawn("retention of dead letters", letters.forget_regularly)
+        tasks.spawn("retention of messages", partial(regularly, service.database, recorder.forget))
+        tasks.spawn("retention of dead letters", partial(regularly, service.database, letters.forget))
         record = partial(consume, service.bus, RECORDED, recorder.handle, tasks.stopping, outage=(DatabaseAway,))
         tasks.spawn("recorder", record, graceful=True)
         keep = partial(consume, service.bus, DEAD, letters.handle, tasks.stopping, outage=(DatabaseAway,))

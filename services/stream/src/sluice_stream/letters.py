@@ -1,6 +1,5 @@
 """Dead letters: what could not be processed anywhere, kept for people, who may send it again."""
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from sqlalchemy.exc import DBAPIError
 from sluice_core import dlq, subjects
 from sluice_core.bus import MESSAGES, Bus, StreamRefused
 from sluice_core.bus import Message as Delivery
-from sluice_core.database import Database, DatabaseAway
+from sluice_core.database import Database
+from sluice_core.retention import BATCH
 from sluice_stream.errors import LetterUnknown, NotReplayable
 from sluice_stream.intake import Intake, message_id
 from sluice_stream.messages import REPLAYED, Malformed, Message, canonical, classify
@@ -24,8 +24,6 @@ __all__ = ["Letters", "Replayed"]
 
 log = structlog.get_logger(__name__)
 
-BATCH = 1000
-EVERY = timedelta(minutes=10)
 # What this service may send again. Records of other services are not among it: their subject says who speaks.
 AGAIN = ("messages.accepted.", "outbound.", "agents.in.heartbeat.", "logs.in.", "logs.accepted")
 
@@ -192,14 +190,6 @@ class Letters:
             if exc.permanent:
                 raise NotReplayable(str(exc)) from None
             raise
-
-    async def forget_regularly(self) -> None:
-        """Delete what is too old or too much from time to time, for ever; a long-lived task."""
-        while True:
-            with suppress(DatabaseAway):
-                while await self._database.run(self.forget) == BATCH:
-                    pass
-            await asyncio.sleep(EVERY.total_seconds())
 
     def forget(self) -> int:
         """Delete some of what is too old or too much and return how many; blocks."""

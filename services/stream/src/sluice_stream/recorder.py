@@ -1,10 +1,8 @@
 """Records the messages of the stream ``MESSAGES`` in ``workflow-messages`` (contract 7.4)."""
 
-import asyncio
 import os
 import socket
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -12,7 +10,8 @@ from sqlalchemy.exc import DBAPIError
 
 from sluice_core.bus import Message as Delivery
 from sluice_core.bus import Poison, Rejected
-from sluice_core.database import Database, DatabaseAway
+from sluice_core.database import Database
+from sluice_core.retention import BATCH
 from sluice_stream.messages import Malformed, Message
 from sluice_stream.store.messages import MessageStore, Row
 
@@ -20,9 +19,6 @@ __all__ = ["Recorder"]
 
 log = structlog.get_logger(__name__)
 
-# Rows of one deletion, so that none holds its locks for long.
-BATCH = 1000
-EVERY = timedelta(minutes=10)
 # Classes of SQLSTATE that say that a value cannot be stored: bad data, and beyond a limit of PostgreSQL.
 UNSTORABLE = ("22", "54")
 
@@ -96,14 +92,6 @@ class Recorder:
             "is_successful": True,
             "queue_name": message.queue_name,
         }
-
-    async def forget_regularly(self) -> None:
-        """Delete what is too old from time to time, for ever; a long-lived task."""
-        while True:
-            with suppress(DatabaseAway):
-                while await self._database.run(self.forget) == BATCH:
-                    pass
-            await asyncio.sleep(EVERY.total_seconds())
 
     def forget(self) -> int:
         """Delete some of what is too old and return how many; blocks."""

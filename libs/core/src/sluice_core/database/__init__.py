@@ -2,5 +2,6 @@
 
 from sluice_core.database.engine import Database, DatabaseAway, after_commit
 from sluice_core.database.migrate import SchemaOutdated, migrate, require_current
+from sluice_core.database.recordset import recordset
 
-__all__ = ["Database", "DatabaseAway", "SchemaOutdated", "after_commit", "migrate", "require_current"]
+__all__ = ["Database", "DatabaseAway", "SchemaOutdated", "after_commit", "migrate", "recordset", "require_current"]

@@ -88,6 +88,9 @@ class Database:
             max_overflow=0,
             pool_timeout=1.5,
             pool_use_lifo=True,
+            # Where SQLAlchemy does not make one statement of many rows (ON CONFLICT), each would wait for the answer to
+            # the one before it.
+            executemany_mode="values_plus_batch",
             json_serializer=encode_json,
             json_deserializer=msgspec.json.decode,
             connect_args=connect,

@@ -4,9 +4,7 @@ Most records come over NATS a moment after the request that they tell. What conc
 it in the transaction that does it, so a record is there of everything that was answered, whoever dies afterwards.
 """
 
-import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -16,7 +14,8 @@ import structlog
 from sqlalchemy import Connection
 
 from sluice_core import audit, outbox, subjects
-from sluice_core.database import Database, DatabaseAway, after_commit
+from sluice_core.database import Database, after_commit
+from sluice_core.retention import BATCH
 from sluice_registry import tables
 from sluice_registry.errors import RecordUnknown
 from sluice_registry.store.audit import AuditStore, Row
@@ -25,9 +24,6 @@ __all__ = ["SERVICE", "Audit", "acted", "row"]
 
 SERVICE = "registry"
 """Also who does what nobody has asked for."""
-# Rows of one deletion, so that none holds its locks for long.
-BATCH = 1000
-EVERY = timedelta(hours=1)
 
 log = structlog.get_logger(__name__)
 
@@ -114,14 +110,6 @@ class Audit:
         if rows is None:
             raise RecordUnknown(f"No audit record has the id {after}.")
         return rows
-
-    async def forget_regularly(self) -> None:
-        """Delete what is too old from time to time, for ever; a long-lived task."""
-        while True:
-            with suppress(DatabaseAway):
-                while await self._database.run(self.forget) == BATCH:
-                    pass
-            await asyncio.sleep(EVERY.total_seconds())
 
     def forget(self) -> int:
         """Delete some of what is too old and return how many; blocks."""

@@ -1,8 +1,6 @@
 """What AI assistants and people said to each other (contract 4.4, decision 12)."""
 
-import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, timedelta
 from functools import partial
 from typing import Any
@@ -10,7 +8,8 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from sluice_core.database import Database, DatabaseAway
+from sluice_core.database import Database
+from sluice_core.retention import BATCH
 from sluice_registry.store.memory import MemoryStore
 
 __all__ = ["MOST_BYTES", "MOST_TURNS", "Memory"]
@@ -18,10 +17,6 @@ __all__ = ["MOST_BYTES", "MOST_TURNS", "Memory"]
 MOST_TURNS = 1000
 MOST_BYTES = 8 * 2**20
 """Text that is returned at once: what is older is left out."""
-
-# Rows of one deletion, so that none holds its locks for long.
-BATCH = 1000
-EVERY = timedelta(hours=1)
 
 log = structlog.get_logger(__name__)
 
@@ -73,14 +68,6 @@ class Memory:
         found = MemoryStore(connection).newest(username, namespace, 2 * turns, MOST_BYTES)
         # In UTC and with a numeric offset, whatever the zone of the server is (contract 2.3).
         return [{**row, "created_at": row["created_at"].astimezone(UTC).isoformat()} for row in reversed(found)]
-
-    async def forget_regularly(self) -> None:
-        """Delete what is too old from time to time, for ever; a long-lived task."""
-        while True:
-            with suppress(DatabaseAway):
-                while await self._database.run(self.forget) == BATCH:
-                    pass
-            await asyncio.sleep(EVERY.total_seconds())
 
     def forget(self) -> int:
         """Delete some of what is too old and return how many; blocks.

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, Connection, FromClause, Interval, Select, Update, bindparam, column, func, select, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Column, Connection, FromClause, Interval, Select, Update, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
+from sluice_core.database import recordset
 from sluice_registry.tables import system_agent
 
 __all__ = ["AgentStore"]
@@ -20,13 +20,6 @@ NAMES = [each.name for each in COLUMNS]
 CLOCKS = ("created_at", "updated_at", "last_heartbeat")
 # What a heartbeat can say of its agent.
 SAID = [each for each in COLUMNS if each.name not in (*CLOCKS, "id", "last_stf_processed")]
-
-
-def _rows(*more: Any) -> Any:
-    """Return a table made of one JSON parameter, so that any number of rows is one statement."""
-    columns = [column(each.name, each.type) for each in (*more, *SAID)]
-    made = func.jsonb_to_recordset(bindparam("rows", type_=JSONB)).table_valued(*columns, name="r")
-    return made.render_derived(name="r", with_types=True)
 
 
 def _in_order(*columns: Column[Any]) -> Select[Any]:
@@ -52,7 +45,7 @@ def _hear() -> Update:
 
 
 def _add() -> Any:
-    rows = _rows()
+    rows = recordset(SAID)
     values = select(*(rows.c[each.name] for each in SAID), func.now()).select_from(rows)
     target = [each.name for each in SAID] + ["last_heartbeat"]
     statement = pg_insert(system_agent).from_select(target, values)
@@ -60,7 +53,7 @@ def _add() -> Any:
 
 
 def _change() -> Update:
-    rows = _rows(system_agent.c.id)
+    rows = recordset((system_agent.c.id, *SAID))
     said = {each.name: rows.c[each.name] for each in SAID}
     statement = update(system_agent).where(system_agent.c.id == rows.c.id)
     return statement.values(**said, last_heartbeat=func.now(), updated_at=func.now()).returning(*COLUMNS)

@@ -5,9 +5,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, column, delete, func, select, tuple_
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy import Connection, select, tuple_
+from sqlalchemy.dialects.postgresql import insert
 
+from sluice_core.database import recordset
+from sluice_core.retention import deletion
 from sluice_registry.tables import audit
 
 __all__ = ["AuditStore", "Row"]
@@ -15,23 +17,13 @@ __all__ = ["AuditStore", "Row"]
 Row = dict[str, Any]
 
 SHOWN = tuple(column.label("user") if column.name == "username" else column for column in audit.c)
-# One JSON parameter, so that any number of rows is one statement.
-_ROWS = func.jsonb_to_recordset(bindparam("rows", type_=JSONB)).table_valued(*(column(c.name, c.type) for c in audit.c))
 ADD = (
     insert(audit)
-    .from_select([c.name for c in audit.c], select(_ROWS.render_derived(name="r", with_types=True)))
+    .from_select([each.name for each in audit.c], select(recordset(audit.c)))
     .on_conflict_do_nothing(index_elements=["id"])
 )
 PLACE = (audit.c.at, audit.c.id)
-# What another replica is deleting is left to it.
-_OLD = (
-    select(audit.c.id)
-    .where(audit.c.at < func.now() - bindparam("age"))
-    .order_by(audit.c.at)
-    .limit(bindparam("most"))
-    .with_for_update(skip_locked=True)
-)
-FORGET = delete(audit).where(audit.c.id.in_(_OLD))
+FORGET = deletion(audit.c.id, audit.c.at)
 
 
 class AuditStore:

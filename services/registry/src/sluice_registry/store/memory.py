@@ -4,23 +4,16 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
+from sluice_core.retention import deletion
 from sluice_registry.tables import ai_memory
 
 __all__ = ["MemoryStore"]
 
 SHOWN = ("role", "content", "created_at", "session_id")
 ADD = insert(ai_memory).returning(ai_memory.c.id)
-# What another replica is deleting is left to it.
-_OLD = (
-    select(ai_memory.c.id)
-    .where(ai_memory.c.created_at < func.now() - bindparam("age"))
-    .order_by(ai_memory.c.created_at)
-    .limit(bindparam("most"))
-    .with_for_update(skip_locked=True)
-)
-FORGET = delete(ai_memory).where(ai_memory.c.id.in_(_OLD))
+FORGET = deletion(ai_memory.c.id, ai_memory.c.created_at)
 
 
 class MemoryStore:
