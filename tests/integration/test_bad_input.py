@@ -13,15 +13,23 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from sluice_core.testing import eventually
-from tests.integration.platforms import Up
+from tests.integration.platforms import Client, Up
 
 DOCUMENTS = sorted((Path(__file__).parents[2] / "docs" / "openapi").glob("*.json"))
 WRITES = {"post", "put", "patch"}
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=b"
-# Tags of all kinds are served by the same code: those of two are enough.
-SAME = ("/pcs/api/simu-tags/", "/pcs/api/reco-tags/", "/pcs/api/background-tags/")
+# Served by the same code as others of their kind, that is by nothing but their declaration: their fields are enough.
+SAME = (
+    *("/pcs/api/simu-tags/", "/pcs/api/reco-tags/", "/pcs/api/background-tags/"),
+    *(
+        "/api/system-state-events/",
+        "/api/workflow-definitions/",
+        "/api/workflow-executions/",
+        "/api/message-dispatches/",
+    ),
+)
 ROUTES = {
     path: operations
     for document in DOCUMENTS
@@ -208,6 +216,39 @@ BASES: Mapping[str, Mapping[str, Any]] = {
     "/api/logs/": LOG_RECORD,
     "/api/messages/": {"message": {"msg_type": "bad-input"}},
     "/api/workflow-messages/": {"message_type": "bad-input", "message_content": {}},
+    "/api/runs/": {"run_number": 101, "start_time": "2026-05-05"},
+    "/api/run-states/": {
+        "run_number": 101,
+        "phase": "run",
+        "state": "run",
+        "state_changed_at": "2026-05-05",
+        "target_worker_count": 1,
+    },
+    "/api/system-state-events/": {
+        "timestamp": "2026-05-05",
+        "run_number": 101,
+        "event_type": "x",
+        "state": "run",
+        "event_data": {},
+    },
+    "/api/workflows/": {
+        "filename": "bad-input.stf",
+        "daq_state": "run",
+        "daq_substate": "physics",
+        **dict.fromkeys(("generated_time", "stf_start_time", "stf_end_time"), "2026-05-05"),
+    },
+    "/api/workflow-definitions/": {
+        "workflow_name": "bad-input",
+        "version": "1",
+        "workflow_type": "x",
+        "definition": "x",
+        "created_by": "ada",
+    },
+    "/api/tf-slices/": {
+        **dict.fromkeys(("slice_id", "tf_first", "tf_last", "tf_count"), 1),
+        **dict.fromkeys(("tf_filename", "stf_filename"), "bad-input.tf"),
+        "run_number": 101,
+    },
 }
 
 
@@ -281,10 +322,40 @@ def rows(platform: Up) -> Mapping[str, str]:
         values = {key: answer.json()[key] for key, answer in made.items()}
         values |= {"username": user.json()["username"], "token_id": token.json()["id"]}
         asyncio.run(platform.say("messages.in.bad-input", b"rubbish"))
+        values |= run_rows(client)
         values["letter"] = eventually(lambda: client.get("/api/dlq/").json())[0]["id"]
         values["form"] = "ndjson"
         values |= {"digit": 1, "tag_number": 1, "other": 2, "did": "group.EIC:x.b1", "type": "e"}
         return {key: quote(str(value), safe="") for key, value in values.items()}
+
+
+def run_rows(client: Client) -> dict[str, Any]:
+    """Make a row of each resource of ``runs``; return the values of its paths' placeholders."""
+
+    def made(name: str, **given: Any) -> dict[str, Any]:
+        path = f"/api/{name}/"
+        answer = client.post(path, {**BASES.get(path, {}), **given})
+        assert answer.status_code == 201, (path, answer.text)
+        row: dict[str, Any] = answer.json()
+        return row
+
+    run = made("runs")["run_id"]
+    file = made("stf-files", run=run, stf_filename="bad-input.stf")["file_id"]
+    workflow = made("workflows")["workflow_id"]
+    definition = made("workflow-definitions")["id"]
+    execution = {"execution_id": "bad-input", "parameter_values": {}, "start_time": "2026-05-05", "executed_by": "ada"}
+    made("tf-slices")
+    return {
+        "run_id": run,
+        "run_number": made("run-states")["run_number"],
+        "file_id": file,
+        "tf_file_id": made("fastmon-files", stf_file="bad-input.stf", tf_filename="bad-input.tf")["tf_file_id"],
+        "event_id": made("system-state-events")["event_id"],
+        "workflow_id": workflow,
+        "stage_id": made("workflow-stages", workflow=workflow, agent_name="x", agent_type="data")["stage_id"],
+        "execution_id": made("workflow-executions", workflow_definition=definition, **execution)["execution_id"],
+        "dispatch_id": made("message-dispatches", stf_file=file)["dispatch_id"],
+    }
 
 
 def target(template: str, rows: Mapping[str, str]) -> str:
