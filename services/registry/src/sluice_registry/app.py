@@ -6,12 +6,14 @@ from dataclasses import replace
 from functools import partial
 
 from fastapi import FastAPI
+from sqlalchemy import Connection
 
 from sluice_core.auth.passwords import AskedPasswords
 from sluice_core.bus import AGENTS, AUDIT, HEARTBEATS, MESSAGES, PCS, RUNS, Consumer, consume, keep_room
 from sluice_core.bus.permissions import SERVICES
-from sluice_core.database import DatabaseAway
+from sluice_core.database import DatabaseAway, after_commit
 from sluice_core.outbox import Relay
+from sluice_core.rest import Change
 from sluice_core.retention import regularly
 from sluice_core.service import Service, build
 from sluice_registry import tables
@@ -61,6 +63,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         service.database, events, stale_after=settings.stale_after, waiting=settings.heartbeats_waiting
     )
     beats = HeartbeatConsumer(heartbeats, service.zone)
+
+    def changed(connection: Connection, change: Change) -> None:
+        events.changed(connection, change.before, change.after)
+        after_commit(connection, heartbeats.look_soon)
+
     issuer = TokenIssuer(
         service.database,
         service.keyring,
@@ -128,7 +135,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         service,
         title="Sluice registry",
         package="sluice_registry",
-        resources=(replace(SYSTEMAGENTS, on_change=events.on_change), WORKERS),
+        resources=(replace(SYSTEMAGENTS, on_change=changed), WORKERS),
         endpoints=(
             *heartbeat.endpoints(heartbeats, service.zone),
             *counters.endpoints(service.database, Counters(service.database)),

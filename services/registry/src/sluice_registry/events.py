@@ -8,7 +8,6 @@ from sqlalchemy import Connection
 
 from sluice_core import outbox, subjects
 from sluice_core.database import after_commit
-from sluice_core.rest import Change
 from sluice_registry import tables
 
 __all__ = ["AgentEvents", "same"]
@@ -66,10 +65,6 @@ class AgentEvents:
             key=row["instance_name"],
         )
         after_commit(connection, self._wake)
-
-    def on_change(self, connection: Connection, change: Change) -> None:
-        """Follow the resource's own writes; a `sluice_core.rest.Resource` hook."""
-        self.changed(connection, change.before, change.after)
 
     async def beat(self, row: Row, encoded: bytes) -> None:
         """Say that a heartbeat was accepted; nobody may be listening.

@@ -61,13 +61,9 @@ system_agent = Table(
     Column("created_at", Instant, nullable=False, server_default=text("now()")),
     Column("updated_at", Instant, nullable=False, server_default=text("now()")),
 )
+# None with `last_heartbeat`, and pages that are half empty: so a heartbeat writes its row anew in the same page, and no
+# index.
 Index("system_agent_namespace", system_agent.c.namespace)
-# Answers the sweep, which runs before every answered heartbeat.
-Index(
-    "system_agent_live",
-    system_agent.c.last_heartbeat,
-    postgresql_where=text("status <> 'EXITED' AND operational_state <> 'EXITED'"),
-)
 
 # contract 3.13
 worker = Table(

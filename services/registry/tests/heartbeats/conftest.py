@@ -26,9 +26,12 @@ class Registry:
     def __init__(self, url: str) -> None:
         self.database = Database(url, pool_size=4, application_name="replica")
         self.published: list[tuple[str, Any]] = []
-        self.heartbeats = Heartbeats(
-            self.database, AgentEvents(lambda: None, self._publish), stale_after=STALE_AFTER, waiting=1000
-        )
+        self.heartbeats = self.every(timedelta(0))
+
+    def every(self, look_every: timedelta) -> Heartbeats:
+        """Return heartbeats that look for silent agents that often."""
+        events = AgentEvents(lambda: None, self._publish)
+        return Heartbeats(self.database, events, stale_after=STALE_AFTER, waiting=1000, look_every=look_every)
 
     async def _publish(self, subject: str, data: bytes) -> None:
         self.published.append((subject, msgspec.json.decode(data)))
@@ -45,6 +48,11 @@ class Registry:
     def agents(self) -> list[dict[str, Any]]:
         """Return all agents."""
         return self._all("SELECT *, xmin::text AS xmin FROM system_agent ORDER BY instance_name")
+
+    def indexes(self) -> list[str]:
+        """Return the definitions of the table's indexes."""
+        rows = self._all("SELECT indexdef FROM pg_indexes WHERE tablename = 'system_agent'")
+        return [row["indexdef"] for row in rows]
 
     def events(self) -> list[dict[str, Any]]:
         """Return the rows of the outbox, oldest first."""

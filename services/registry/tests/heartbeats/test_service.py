@@ -190,6 +190,26 @@ async def test_a_beat_is_answered_when_the_silent_ones_are_marked(registry: Regi
     assert registry.agent("silent")["status"] == "EXITED"
 
 
+async def test_beats_look_for_silent_agents_once_in_a_while_and_when_somebody_turned_a_clock(
+    registry: Registry,
+) -> None:
+    heartbeats = registry.every(timedelta(hours=1))
+    await heartbeats.record([Beat("alive", {}), Beat("silent", {})])
+    registry.silent_for("silent", JUST_TOO_LONG)
+    for said in ({}, {"pid": 12}):
+        await heartbeats.record([Beat("alive", said)])
+        assert registry.agent("silent")["status"] == "OK"
+    heartbeats.look_soon()
+    await heartbeats.record([Beat("alive", {"pid": 12})])
+    assert registry.agent("silent")["status"] == "EXITED"
+
+
+def test_no_index_holds_what_each_beat_writes(registry: Registry) -> None:
+    indexes = registry.indexes()
+    assert any("instance_name" in each for each in indexes)
+    assert not any(clock in each for each in indexes for clock in ("last_heartbeat", "updated_at"))
+
+
 async def test_marking_an_agent_touches_nothing_else(registry: Registry) -> None:
     await registry.beat("daq-1", **ALL_SAID)
     registry.silent_for("daq-1", JUST_TOO_LONG)

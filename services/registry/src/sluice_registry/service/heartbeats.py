@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta, tzinfo
 from functools import partial
+from time import monotonic
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,6 +27,9 @@ REQUIRED = "This field is required."
 EXITED = "EXITED"
 # Beats of one transaction. A batch of this size takes some 10 ms, which every one of them waits for.
 BATCH = 500
+# How long an agent may be silent beyond its time while others beat. A look at all agents with each batch needs an index
+# on `last_heartbeat`, and with one PostgreSQL writes every index of the table at each beat: twice the work.
+LOOK = timedelta(seconds=1)
 # Transactions that are begun anew since another replica was faster.
 OVERTAKEN = 5
 
@@ -164,13 +168,25 @@ class Heartbeats:
         Silence after which an agent is EXITED.
     waiting
         How many may wait; `DatabaseAway` beyond it.
+    look_every
+        Heartbeats look for silent agents at most that often.
     """
 
-    def __init__(self, database: Database, events: AgentEvents, *, stale_after: timedelta, waiting: int = 4096) -> None:
+    def __init__(
+        self,
+        database: Database,
+        events: AgentEvents,
+        *,
+        stale_after: timedelta,
+        waiting: int = 4096,
+        look_every: timedelta = LOOK,
+    ) -> None:
         self._database = database
         self._events = events
         self._stale_after = stale_after
         self._most = waiting
+        self._look_every = look_every.total_seconds()
+        self._next_look = 0.0
         self._queue: list[_Waiting] = []
         self._arrived = asyncio.Event()
 
@@ -216,6 +232,10 @@ class Heartbeats:
     def sweep(self) -> None:
         """Mark silent agents as EXITED; blocks."""
         self._database.transact(self._sweep)
+
+    def look_soon(self) -> None:
+        """Have the next heartbeat look for silent agents: somebody else wrote when one was heard of last."""
+        self._next_look = 0.0
 
     async def record(self, beats: Sequence[Beat]) -> list[Outcome]:
         """Store heartbeats together, in the order in which they came; returns after the commit.
@@ -266,30 +286,42 @@ class Heartbeats:
         raise DatabaseAway("other replicas make the same agents again and again")
 
     def _keep(self, beats: Sequence[Beat]) -> Sequence[Outcome | None]:
+        look = (now := monotonic()) >= self._next_look
         # Most beats change nothing: one statement instead of a transaction around it.
-        heard = None if any(beat.limited for beat in beats) else self._database.single(partial(self._hear, beats=beats))
-        return heard or self._database.transact(partial(self._record, beats=beats))
+        alone = not look and not any(beat.limited for beat in beats)
+        if alone and (heard := self._database.single(partial(self._hear, beats=beats))):
+            return heard
+        if look:
+            self._next_look = now + self._look_every
+        try:
+            return self._database.transact(partial(self._record, beats=beats, look=look))
+        except BaseException:
+            if look:
+                self.look_soon()
+            raise
 
     def _hear(self, connection: Connection, beats: Sequence[Beat]) -> list[Outcome] | None:
         """Store beats that change nothing; None when there is more to do, and all is to be done anew."""
-        stored, silent = AgentStore(connection).hear(list({beat.name for beat in beats}), self._stale_after)
+        stored = AgentStore(connection).hear(list({beat.name for beat in beats}))
         rows = [stored.get(beat.name) for beat in beats]
-        if silent or not all(row and same(apply(row, beat.said), row) for row, beat in zip(rows, beats, strict=True)):
+        if not all(row and same(apply(row, beat.said), row) for row, beat in zip(rows, beats, strict=True)):
             return None
         return [Outcome(row, msgspec.json.encode(row), created=False) for row in rows if row]
 
-    def _record(self, connection: Connection, beats: Sequence[Beat]) -> list[Outcome | None]:
+    def _record(self, connection: Connection, beats: Sequence[Beat], *, look: bool) -> list[Outcome | None]:
         store = AgentStore(connection)
-        if not any(beat.limited for beat in beats):
-            return [*self._record_all(connection, store, beats)]
-        allowed = _allowed(store.lock(list({beat.name for beat in beats})), beats)
+        allowed = [True] * len(beats)
+        if any(beat.limited for beat in beats):
+            allowed = _allowed(store.lock(list({beat.name for beat in beats})), beats)
         outcomes = iter(self._record_all(connection, store, [b for b, ok in zip(beats, allowed, strict=True) if ok]))
+        if look:
+            self._sweep(connection)
         return [next(outcomes) if ok else None for ok in allowed]
 
     def _record_all(self, connection: Connection, store: AgentStore, beats: Sequence[Beat]) -> list[Outcome]:
         if not beats:
             return []
-        stored, silent = store.hear(list({beat.name for beat in beats}), self._stale_after)
+        stored = store.hear(list({beat.name for beat in beats}))
         new = self._add(store, beats, stored)
         latest = dict(stored)
         for beat in beats:
@@ -299,8 +331,6 @@ class Heartbeats:
         for name in sorted({*new, *(row["instance_name"] for row in changed)}):
             before = None if name in new else stored[name]
             self._events.changed(connection, before, after[name])
-        if silent:
-            self._sweep(connection)
         outcomes = []
         for beat in beats:
             row = after[beat.name]

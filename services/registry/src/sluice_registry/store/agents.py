@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, Connection, FromClause, Interval, Select, Update, bindparam, func, select, update
+from sqlalchemy import Column, Connection, Interval, Select, Update, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from sluice_core.database import recordset
@@ -28,20 +28,10 @@ def _in_order(*columns: Column[Any]) -> Select[Any]:
     return select(*columns).where(named).order_by(system_agent.c.instance_name).with_for_update()
 
 
-def _silent(agents: FromClause) -> Select[Any]:
-    return select(agents.c.id).where(
-        agents.c.last_heartbeat < func.now() - bindparam("silence", type_=Interval),
-        agents.c.status != "EXITED",
-        agents.c.operational_state != "EXITED",
-    )
-
-
 def _hear() -> Update:
     named = _in_order(system_agent.c.id).subquery("named")
     statement = update(system_agent).where(system_agent.c.id == named.c.id)
-    # Asked along, as a statement of its own costs as much as all the rest.
-    anybody = _silent(system_agent.alias("other")).exists()
-    return statement.values(last_heartbeat=func.now(), updated_at=func.now()).returning(*COLUMNS, anybody)
+    return statement.values(last_heartbeat=func.now(), updated_at=func.now()).returning(*COLUMNS)
 
 
 def _add() -> Any:
@@ -60,9 +50,14 @@ def _change() -> Update:
 
 
 def _sweep() -> Update:
+    silent = select(system_agent.c.id).where(
+        system_agent.c.last_heartbeat < func.now() - bindparam("silence", type_=Interval),
+        system_agent.c.status != "EXITED",
+        system_agent.c.operational_state != "EXITED",
+    )
     # Whoever is locked is being heard of right now; the next sweep comes soon.
-    silent = _silent(system_agent).order_by(system_agent.c.instance_name).with_for_update(skip_locked=True)
-    statement = update(system_agent).where(system_agent.c.id.in_(silent))
+    found = silent.order_by(system_agent.c.instance_name).with_for_update(skip_locked=True)
+    statement = update(system_agent).where(system_agent.c.id.in_(found))
     # As in the contract, updated_at stays: nothing came from the agent (3.1).
     return statement.values(status="EXITED", operational_state="EXITED").returning(*COLUMNS)
 
@@ -99,17 +94,9 @@ class AgentStore:
         found = self._many(LOCK, {"names": sorted(names)})
         return {row["instance_name"]: row for row in found}
 
-    def hear(self, names: Sequence[str], silence: timedelta) -> tuple[dict[str, Row], bool]:
-        """Mark the agents of these names that exist as heard of now; they stay locked as by `lock`.
-
-        Returns
-        -------
-        tuple
-            The agents by name, and whether there may be somebody for `sweep`.
-        """
-        found = self._connection.execute(HEAR, {"names": sorted(names), "silence": silence}).all()
-        rows = [dict(zip(NAMES, row, strict=False)) for row in found]
-        return {row["instance_name"]: row for row in rows}, not found or found[0][-1]
+    def hear(self, names: Sequence[str]) -> dict[str, Row]:
+        """Mark the agents of these names that exist as heard of now; return them. They stay locked as by `lock`."""
+        return {row["instance_name"]: row for row in self._many(HEAR, {"names": sorted(names)})}
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
         """Store new agents, heard of now; those that somebody else stored meanwhile are left out of the result."""
