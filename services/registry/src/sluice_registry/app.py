@@ -117,6 +117,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         tasks.spawn("outbox", relay.run)
         tasks.spawn("room for agents' changes", partial(keep_room, service.bus, AGENTS))
         tasks.spawn("heartbeats", heartbeats.run)
+        tasks.spawn("announcement of heartbeats", events.announce)
         tasks.spawn("sweep", partial(heartbeats.sweep_regularly, settings.sweep_every))
         tasks.spawn("retention of dialogues", partial(regularly, service.database, dialogues.forget))
         tasks.spawn("retention of audit records", partial(regularly, service.database, audit.forget))

@@ -78,7 +78,7 @@ class HeartbeatConsumer:
                 beats.append(decode(message.subject, message.data, self._zone))
             except Poison as exc:
                 rejected.append((message, str(exc)))
-        await self._heartbeats.announce(await self._heartbeats.record(beats))
+        await self._heartbeats.record(beats)
         return rejected
 
 

@@ -1,5 +1,6 @@
 """What the registry says about agents: durable changes through the outbox, heartbeats best-effort."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
@@ -18,6 +19,11 @@ _in_order = msgspec.json.Encoder(order="deterministic").encode
 
 # A heartbeat that moves only these changes no state (architecture, rule 5).
 PULSE = frozenset({"last_heartbeat", "updated_at", "current_stf_count", "total_stf_processed", "last_stf_processed"})
+
+
+# Of several heartbeats of one agent within it the last is published. To publish each was a quarter of what the registry
+# does for a heartbeat.
+MOMENT = 0.05
 
 
 def same(one: Row, other: Row, *, but: Collection[str] = ()) -> bool:
@@ -41,6 +47,8 @@ class AgentEvents:
     def __init__(self, wake: Callable[[], None], publish: Callable[[str, bytes], Awaitable[object]]) -> None:
         self._wake = wake
         self._publish = publish
+        self._latest: dict[str, tuple[str | None, bytes]] = {}
+        self._came = asyncio.Event()
 
     def changed(self, connection: Connection, before: Row | None, after: Row | None) -> None:
         """Say in the same transaction that an agent changed, if it did.
@@ -66,8 +74,8 @@ class AgentEvents:
         )
         after_commit(connection, self._wake)
 
-    async def beat(self, row: Row, encoded: bytes) -> None:
-        """Say that a heartbeat was accepted; nobody may be listening.
+    def beat(self, row: Row, encoded: bytes) -> None:
+        """Say within a moment that a heartbeat was accepted; nobody may be listening. Called on the event loop.
 
         Parameters
         ----------
@@ -76,4 +84,15 @@ class AgentEvents:
         encoded
             The same, as JSON.
         """
-        await self._publish(subjects.agents_heartbeat(row["namespace"], row["instance_name"]), encoded)
+        self._latest[row["instance_name"]] = (row["namespace"], encoded)
+        self._came.set()
+
+    async def announce(self) -> None:
+        """Publish the latest heartbeat of each agent, for ever; a long-lived task."""
+        while True:
+            await self._came.wait()
+            self._came.clear()
+            latest, self._latest = self._latest, {}
+            for name, (namespace, encoded) in latest.items():
+                await self._publish(subjects.agents_heartbeat(namespace, name), encoded)
+            await asyncio.sleep(MOMENT)

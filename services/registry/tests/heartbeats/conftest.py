@@ -26,12 +26,13 @@ class Registry:
     def __init__(self, url: str) -> None:
         self.database = Database(url, pool_size=4, application_name="replica")
         self.published: list[tuple[str, Any]] = []
+        self.announcer = AgentEvents(lambda: None, self._publish)
         self.heartbeats = self.every(timedelta(0))
 
     def every(self, look_every: timedelta) -> Heartbeats:
         """Return heartbeats that look for silent agents that often."""
-        events = AgentEvents(lambda: None, self._publish)
-        return Heartbeats(self.database, events, stale_after=STALE_AFTER, waiting=1000, look_every=look_every)
+        given = self.database, self.announcer
+        return Heartbeats(*given, stale_after=STALE_AFTER, waiting=1000, look_every=look_every)
 
     async def _publish(self, subject: str, data: bytes) -> None:
         self.published.append((subject, msgspec.json.decode(data)))
@@ -40,6 +41,15 @@ class Registry:
         """Store one heartbeat; return the agent."""
         outcome = await self.heartbeats.beat(Beat(name, said))
         return outcome.row
+
+    async def announced(self) -> list[tuple[str, Any]]:
+        """Return what is published of the beats until now: subjects and agents."""
+        await self.beat("last")
+        await eventually_async(lambda: asyncio.to_thread(self._last_said))
+        return self.published[:-1]
+
+    def _last_said(self) -> bool:
+        return bool(self.published) and self.published[-1][1]["instance_name"] == "last"
 
     def agent(self, name: str) -> dict[str, Any]:
         """Return an agent as others see it, with the transaction that wrote it last."""
@@ -90,12 +100,13 @@ class Registry:
 @contextlib.asynccontextmanager
 async def running(registry: Registry) -> AsyncIterator[Registry]:
     """Let a replica store what comes."""
-    task = asyncio.create_task(registry.heartbeats.run())
+    tasks = [asyncio.create_task(each()) for each in (registry.heartbeats.run, registry.announcer.announce)]
     try:
         yield registry
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         registry.database.close()
 
 

@@ -34,7 +34,7 @@ async def test_no_agent_is_made_elsewhere(registry: Registry, said: dict[str, An
     assert await refused(registry, Beat("daq-1", said, sender=N1))
     assert registry.agents() == []
     assert registry.events() == []
-    assert registry.published == []
+    assert await registry.announced() == []
 
 
 @pytest.mark.parametrize("said", [{}, {"namespace": "n1"}, {"namespace": "n2"}])

@@ -280,8 +280,10 @@ async def test_a_beat_that_changes_no_state_is_no_event(registry: Registry, said
     assert len(registry.events()) == 1
 
 
-async def test_every_accepted_beat_is_published_with_the_agent_after_it(registry: Registry) -> None:
-    for pid in (1, 1, 2):
-        await registry.beat("daq 1", pid=pid, namespace="n1")
-    assert [subject for subject, _ in registry.published] == ["agents.heartbeat.n1.daq=201"] * 3
-    assert [row["pid"] for _, row in registry.published] == [1, 1, 2]
+async def test_the_latest_beat_of_each_agent_is_published_within_a_moment_with_the_agent_after_it(
+    registry: Registry,
+) -> None:
+    beats = [Beat(name, {"pid": pid, "namespace": "n1"}) for pid in (1, 2, 3) for name in ("daq 1", "daq-2")]
+    await registry.heartbeats.record(beats)
+    said = [(subject, row["pid"]) for subject, row in await registry.announced()]
+    assert said == [("agents.heartbeat.n1.daq=201", 3), ("agents.heartbeat.n1.daq-2", 3)]

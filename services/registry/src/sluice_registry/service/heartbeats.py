@@ -206,7 +206,7 @@ class Heartbeats:
         self._queue.append(waiting)
         self._arrived.set()
         outcome = await waiting.done
-        await self._events.beat(outcome.row, outcome.json)
+        self._events.beat(outcome.row, outcome.json)
         return outcome
 
     async def run(self) -> None:
@@ -238,7 +238,7 @@ class Heartbeats:
         self._next_look = 0.0
 
     async def record(self, beats: Sequence[Beat]) -> list[Outcome]:
-        """Store heartbeats together, in the order in which they came; returns after the commit.
+        """Store heartbeats together, in the order in which they came; returns after the commit, and says so.
 
         Returns
         -------
@@ -250,12 +250,10 @@ class Heartbeats:
         DatabaseAway
             They are not stored.
         """
-        return [outcome for outcome in await self._transact(beats) if outcome is not None]
-
-    async def announce(self, outcomes: Sequence[Outcome]) -> None:
-        """Say that heartbeats were accepted; nobody may be listening."""
+        outcomes = [outcome for outcome in await self._transact(beats) if outcome is not None]
         for outcome in outcomes:
-            await self._events.beat(outcome.row, outcome.json)
+            self._events.beat(outcome.row, outcome.json)
+        return outcomes
 
     async def _store(self, batch: Sequence[_Waiting]) -> None:
         try:

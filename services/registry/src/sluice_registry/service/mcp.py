@@ -174,7 +174,7 @@ class MessageControl:
         row = await self._database.run(self._database.transact, work)
         if row is None:
             raise MessageRefused(Code.MALFORMED, f"Unknown agent: {report.name}")
-        await self._events.beat(row, msgspec.json.encode(row))
+        self._events.beat(row, msgspec.json.encode(row))
         return {}
 
     def _report(self, connection: Connection, report: Report, caller: Identity) -> Row | None:
