@@ -118,7 +118,7 @@ def test_two_replicas_give_each_client_each_message_once(
         assert second.numbers == list(range(1, 300))
         eventually(lambda: len(first.numbers) + len(again.numbers) >= 299)
         assert first.numbers + again.numbers == list(range(1, 300))
-        # What was on its way to the recorder that ended is given to the other one after 30 s.
+        # What was on its way to the recorder that ended was given back, but for what the server was just sending.
         eventually(lambda: len(requests.get(f"{other.http}/api/workflow-messages/", timeout=10).json()) == 300, 75)
         status = requests.get(f"{other.http}{PATH}status/", headers=headers, timeout=10).json()
         assert set(status["client_ids"]) == {second.client_id, again.client_id}

@@ -62,11 +62,12 @@ class Pull:
     async def __aexit__(self, *_: object) -> None:
         self.stop()
         if self._subscription is not None:
-            await self._session.unsubscribe(self._subscription)
+            # What is on its way would wait for the end of its time before another process got it.
+            await self._session.drain(self._subscription)
 
     @property
     def left(self) -> list[Msg]:
-        """What arrived and was not fetched."""
+        """What arrived and was not fetched; all of it after the end."""
         return list(self._arrived)
 
     def stop(self) -> None:

@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 CONNECT_TIMEOUT = 2
 API_TIMEOUT = 5.0
+DRAIN_TIME = 1.0
 # A peer that vanished without a word is noticed after three unanswered pings.
 PING_INTERVAL = 10
 # Bytes that wait for the socket. Twice the largest payload, so that one message never finds the buffer full.
@@ -203,6 +204,14 @@ class Session:
             self._subscriptions.remove(subscription)
             with contextlib.suppress(OSError, nats.errors.Error):
                 await subscription.unsubscribe()
+
+    async def drain(self, subscription: Subscription) -> None:
+        """End a subscription when all that the server has sent for it was handed over."""
+        if self.alive:
+            with contextlib.suppress(TimeoutError, OSError, nats.errors.Error):
+                async with asyncio.timeout(DRAIN_TIME):
+                    await subscription.drain()  # type: ignore[no-untyped-call]
+        await self.unsubscribe(subscription)
 
     async def publish(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: Mapping[str, str] | None = None
