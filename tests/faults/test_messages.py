@@ -5,7 +5,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,6 +20,7 @@ from sluice_core.bus import Bucket, Bus
 from sluice_core.bus.permissions import SERVICES
 from sluice_core.testing import Databases, eventually
 from sluice_core.testing.activemq import PASSWORD, USER, ActiveMq
+from sluice_core.testing.tokens import Tokens
 from sluice_embedded import Nats, Postgres
 from tests.integration.platforms import Serve
 
@@ -28,6 +29,8 @@ pytestmark = pytest.mark.timeout(600)
 RATE = 200
 TOPIC = "/topic/epictopic"
 AWAY = 30.0
+# Seconds without a byte after which a reader comes back; the event stream says something more often.
+SILENT = 5
 
 
 class _Confirmed(stomp.ConnectionListener):  # type: ignore[misc]
@@ -75,11 +78,50 @@ class Source(threading.Thread):
         eventually(lambda: len(self.listener.numbers) >= goal, 30 + 2 * seconds)
 
 
+class Reader(threading.Thread):
+    """Follows the event stream, and resumes after the last event it got whenever that ends."""
+
+    def __init__(self, serve: Serve, headers: Mapping[str, str]) -> None:
+        super().__init__(name="reader")
+        self.numbers: list[int] = []
+        self.following = threading.Event()
+        self.over = threading.Event()
+        self._serve = serve
+        self._headers = dict(headers)
+
+    def run(self) -> None:
+        """Read until it is over."""
+        while not self.over.is_set():
+            with contextlib.suppress(requests.RequestException):
+                url = f"{self._serve.http}/api/messages/stream/"
+                with requests.get(url, headers=self._headers, stream=True, timeout=(5, SILENT)) as reply:
+                    if reply.status_code == 200:
+                        self._read(reply)
+            self.over.wait(0.2)
+
+    def _read(self, reply: requests.Response) -> None:
+        number: int | None = None
+        for line in reply.iter_lines(chunk_size=None):
+            if line.startswith(b"data: "):
+                number = json.loads(line[6:]).get("number")
+            elif line.startswith(b"id: "):
+                self._headers["Last-Event-ID"] = line[4:].decode()
+                self.following.set()
+            elif not line and number is not None:
+                self.numbers.append(number)
+                number = None
+            if self.over.is_set():
+                return
+
+
 class Way:
     """Everything between the topic and the table."""
 
-    def __init__(self, serve: Serve, broker: ActiveMq, postgres: Postgres, nats: Nats, database: str) -> None:
+    def __init__(
+        self, serve: Serve, broker: ActiveMq, postgres: Postgres, nats: Nats, database: str, tokens: Tokens
+    ) -> None:
         self.serve = serve
+        self.tokens = tokens
         self.broker = broker
         self.postgres = postgres
         self.nats = nats
@@ -103,26 +145,13 @@ class Way:
             cursor.execute("SELECT (message_content->>'number')::int FROM workflow_message")
             return [number for (number,) in cursor.fetchall()]
 
-    def stored(self) -> int:
-        """Count the messages of the stream, which is what those who follow messages get."""
-
-        async def count() -> int:
-            bus = Bus(self.nats.url(), name="test")
-            await bus.open()
-            try:
-                session = await bus.session(10)
-                found: int = (await session.api("STREAM.INFO.MESSAGES"))["state"]["messages"]
-                return found
-            finally:
-                await bus.close()
-
-        return asyncio.run(count())
-
 
 @pytest.fixture
 def way(tmp_path: Path, own_broker: ActiveMq) -> Iterator[Way]:
     with Postgres(tmp_path / "postgres") as postgres, Nats(tmp_path / "nats") as nats:
         asyncio.run(make_streams(nats.url()))
+        tokens = Tokens()
+        asyncio.run(tokens.publish(nats.url()))
         host, port = own_broker.address
         broker = {"HOST": host, "PORT": str(port), "USER": USER, "PASSWORD": PASSWORD}
         with Databases(postgres).fresh("sluice_stream") as url:
@@ -132,11 +161,12 @@ def way(tmp_path: Path, own_broker: ActiveMq) -> Iterator[Way]:
                 database_url=url,
                 nats_url=nats.url(),
                 SLUICE_STREAM_ACTIVEMQ_CLIENT_ID=uuid4().hex,
+                SLUICE_STREAM_SSE_HEARTBEAT="1s",
                 **{f"ACTIVEMQ_{name}": value for name, value in broker.items()},
             )
             with serve:
                 eventually(serve.ready, 30)
-                yield Way(serve, own_broker, postgres, nats, url)
+                yield Way(serve, own_broker, postgres, nats, url, tokens)
 
 
 async def make_streams(url: str) -> None:
@@ -154,16 +184,26 @@ async def make_streams(url: str) -> None:
 @pytest.mark.parametrize("what", ["the bridge for 30 s", "serve", "broker", "nats", "postgres"])
 def test_what_the_broker_has_confirmed_is_stored_once_whatever_dies(way: Way, what: str) -> None:
     """Also scenario 25 of swf-monitor.md."""
-    source = Source(way.broker)
+    source, reader = Source(way.broker), Reader(way.serve, way.tokens.header("stream:read"))
     eventually(lambda: "sluice_bridge_connected 1.0" in metrics(way.serve), 30)
-    source.start()
+    reader.start()
     try:
-        source.reach(3)
-        way.take_away(what)
-        source.reach(3)
+        assert reader.following.wait(30)
+        source.start()
+        try:
+            source.reach(3)
+            way.take_away(what)
+            source.reach(3)
+        finally:
+            source.over.set()
+            source.join()
+        _compare(what, way, source, reader)
     finally:
-        source.over.set()
-        source.join()
+        reader.over.set()
+        reader.join()
+
+
+def _compare(what: str, way: Way, source: Source, reader: Reader) -> None:
     confirmed = source.listener.numbers
 
     def all_there() -> bool:
@@ -173,9 +213,12 @@ def test_what_the_broker_has_confirmed_is_stored_once_whatever_dies(way: Way, wh
 
     eventually(all_there, 120)
     numbers = way.numbers()
-    print(f"{what}: sent {source.sent}, confirmed {len(confirmed)}, stored {len(numbers)}, streamed {way.stored()}")
+    eventually(lambda: len(reader.numbers) >= len(numbers), 60)
+    print(
+        f"{what}: sent {source.sent}, confirmed {len(confirmed)}, stored {len(numbers)}, streamed {len(reader.numbers)}"
+    )
     assert len(numbers) == len(set(numbers))
-    assert way.stored() == len(numbers)
+    assert sorted(reader.numbers) == sorted(numbers)
 
 
 def metrics(serve: Serve) -> str:
