@@ -112,9 +112,15 @@ def test_one_campaign_is_the_current_one(client: TestClient, tokens: Tokens) -> 
     client.headers.update(tokens.header("pcs:write", "pcs:admin"))
     path = f"{API}campaigns/"
     keys = [client.post(path, json={"name": f"26.0{n}.0", "created_by": "ada"}).json()["id"] for n in range(3)]
-    for key in keys:
-        assert client.post(f"{path}{key}/set-current/").json()["lifecycle"] == "current"
-    assert [row["lifecycle"] for row in client.get(path).json()] == ["past", "last", "current"]
+
+    def lives() -> list[str]:
+        return [row["lifecycle"] for row in client.get(path).json()]
+
+    for key, wanted in zip(keys, (["current"], ["last", "current"], ["past", "last", "current"]), strict=True):
+        assert client.post(f"{path}{key}/promote/").json()["lifecycle"] == "current"
+        assert lives()[: len(wanted)] == wanted
+    client.post(f"{path}{keys[0]}/set-current/")
+    assert lives() == ["current", "last", "past"]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda key: client.post(f"{path}{key}/set-current/"), keys * 4))
     assert [row["lifecycle"] for row in client.get(path).json()].count("current") == 1

@@ -9,14 +9,15 @@ from sqlalchemy import Connection
 
 from sluice_core.auth import Identity
 from sluice_core.database import Database
-from sluice_core.rest import ApiError
+from sluice_core.rest import ApiError, Resource
 from sluice_core.rest.operations import Operations
 from sluice_pcs.events import Events
 from sluice_pcs.kinds import KINDS
 from sluice_pcs.service.rights import insist_on_own
 from sluice_pcs.store.datasets import DatasetStore
+from sluice_pcs.store.editions import EditionStore
 
-__all__ = ["Intake"]
+__all__ = ["Intake", "Requestors"]
 
 Row = dict[str, Any]
 Change = Callable[[Row], tuple[Row, Row] | None]
@@ -140,8 +141,7 @@ class Intake:
                     found["unchanged"].append(name)
                     continue
                 values, said = new
-                at = datetime.now(UTC).isoformat()
-                entry = {**said, "comment": comment, "changed_by": caller.subject, "changed_at": at, "log_id": log}
+                entry = {**said, **_signed(comment, caller, log)}
                 self._store.change(connection, name, {**values, "metadata": _with(row["metadata"], what, entry)})
                 found["changed"].append(name)
                 self._events.say(connection, "dataset", "updated", name, self._store.find(connection, name, 1))
@@ -149,6 +149,46 @@ class Intake:
 
         report: dict[str, Any] = await self._database.run(self._database.transact, work)
         return report
+
+
+class Requestors:
+    """Who asked for physics configurations (contract 10.3)."""
+
+    def __init__(self, database: Database, configs: Resource, events: Events) -> None:
+        self._database = database
+        self._store = EditionStore(configs)
+        self._events = events
+
+    async def replace(self, entries: Mapping[str, Sequence[str]], comment: str, caller: Identity) -> dict[str, Any]:
+        """Say who asked for configurations, by their labels."""
+        log = str(uuid4())
+
+        def work(connection: Connection) -> dict[str, Any]:
+            found: dict[str, Any] = {"changed": [], "unchanged": [], "unknown": []}
+            for label in sorted(entries):
+                row = self._store.get(connection, label, lock=True)
+                if row is None:
+                    found["unknown"].append(label)
+                    continue
+                wanted = list(entries[label])
+                if row["requestors"] == wanted:
+                    found["unchanged"].append(label)
+                    continue
+                entry = {"requestors": wanted, "previous": row["requestors"], **_signed(comment, caller, log)}
+                values = {"requestors": wanted, "metadata": _with(row["metadata"], "requestors", entry)}
+                row = self._store.put(connection, label, values)
+                self._events.say(connection, "physics-config", "updated", label, row)
+                found["changed"].append(label)
+            return {**found, "log_id": log}
+
+        report: dict[str, Any] = await self._database.run(self._database.transact, work)
+        return report
+
+
+def _signed(comment: str, caller: Identity, log: str) -> Row:
+    """Return what each line of a history has."""
+    at = datetime.now(UTC).isoformat()
+    return {"comment": comment, "changed_by": caller.subject, "changed_at": at, "log_id": log}
 
 
 def _with(metadata: Any, what: str, entry: Row) -> Row:

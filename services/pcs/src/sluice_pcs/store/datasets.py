@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, bindparam, insert, select, text, update
 
 from sluice_core.rest import Resource
 from sluice_core.rest.store import ResourceStore
+from sluice_core.retention import BATCH, deletion
 from sluice_pcs.tables import dataset, file_report, tags
 
 __all__ = ["DatasetStore", "Report"]
@@ -22,6 +23,7 @@ _FILL = (
     .values(file_count=dataset.c.file_count + bindparam("files"), data_size=dataset.c.data_size + bindparam("bytes"))
     .returning(dataset.c.did, dataset.c.file_count)
 )
+_FORGET = deletion((file_report.c.dataset_name, file_report.c.key), file_report.c.created_at)
 # The first block stands for all: whoever adds a block or files holds it.
 _HOLD = text("SELECT id, blocks FROM dataset WHERE dataset_name = :name AND block_num = 1 FOR NO KEY UPDATE")
 
@@ -105,9 +107,9 @@ class DatasetStore:
         """Store a report of files with its key."""
         connection.execute(insert(file_report), {"dataset_name": name, "key": key, **report._asdict()})
 
-    def forget_reports(self, connection: Connection, age: timedelta) -> None:
-        """Delete the reports that are older."""
-        connection.execute(delete(file_report).where(file_report.c.created_at < func.now() - age))
+    def forget_reports(self, connection: Connection, age: timedelta) -> int:
+        """Delete some of the reports that are older; return how many."""
+        return connection.execute(_FORGET, {"age": age, "most": BATCH}).rowcount
 
     def blocks(self, connection: Connection, name: str) -> list[Row]:
         """Return all blocks of a data set in their order."""
