@@ -54,7 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     database, zone = service.database, service.zone
     relay = Relay(database, service.bus, tables.outbox)
     service.metrics.outbox(relay)
-    events = Events(relay.wake)
+    events = Events(relay.wake, to_broker=settings.operations_queue)
     definitions = Definitions(database, events)
     tags = Tags(database, resources.TAGS, definitions, events, zone)
     locked = settings.require_locked
@@ -75,7 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         events,
         require_locked=locked,
     )
-    intake = Intake(database, datasets.store, Operations(datasets.resource, database, zone), events)
+    intake = Intake(database, datasets, events, zone)
     tasks = Tasks(
         database,
         resources.PROD_TASKS,
@@ -125,7 +125,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             *task_doors.endpoints(
                 tasks,
                 Submissions(database, tasks, events),
-                Catalogue(database, tasks, Operations(tasks.resource, database, zone)),
+                Catalogue(database, tasks, zone),
             ),
         ),
         routers=(

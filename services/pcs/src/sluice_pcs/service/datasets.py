@@ -181,13 +181,16 @@ class Datasets:
             404.
         """
         parsed = names.parse(text)
-        scope = text.rpartition(":")[0]
+        scope, _, name = text.rpartition(":")
 
         def work(connection: Connection) -> Row | None:
             row = self.store.find(connection, parsed.base, min(parsed.block or 1, 2**31 - 1))
             return row if row is not None and scope in ("", row["scope"]) else None
 
-        row: Row | None = await self._database.run(self._database.read, work)
+        row: Row | None = None
+        # Suffixes in another order, or twice, name nothing.
+        if parsed.written == name:
+            row = await self._database.run(self._database.read, work)
         if row is None:
             raise ApiError(404, {"detail": "No dataset has this DID."})
         return row

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, insert, select, text, update
 from sluice_core.rest import Resource
 from sluice_core.rest.store import ResourceStore
 from sluice_core.retention import BATCH, deletion
+from sluice_pcs.store.claims import claim
 from sluice_pcs.tables import dataset, file_report, tags
 
 __all__ = ["DatasetStore", "Report"]
@@ -55,8 +56,7 @@ class DatasetStore:
 
     def claim_name(self, connection: Connection, name: str) -> bool:
         """Whether no data set has this name; nobody else claims it until the transaction ends."""
-        lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
-        connection.execute(lock, {"name": f"dataset {name}"})
+        claim(connection, "dataset", name)
         return connection.execute(select(dataset.c.id).where(dataset.c.dataset_name == name).limit(1)).first() is None
 
     def hold(self, connection: Connection, name: str) -> int:
@@ -129,6 +129,10 @@ class DatasetStore:
         where = (source["kind"].astext == kind, source["location"].astext == place, dataset.c.block_num == 1)
         key = connection.execute(select(dataset.c.id).where(*where).order_by(dataset.c.id).limit(1)).scalar()
         return None if key is None else self._rows.get(connection, key)
+
+    def claim_place(self, connection: Connection, kind: str, place: str) -> None:
+        """Let nobody else take in the data set of a place until the transaction ends."""
+        claim(connection, "place", f"{kind}:{place}")
 
     def labelled(self, connection: Connection, letter: str, label: str) -> int | None:
         """Return the id of a tag by its label."""
