@@ -192,7 +192,7 @@ class Tasks:
 
     def unknown(self, connection: Connection, dids: Sequence[str]) -> str:
         """Say which of these DIDs is that of no data set; empty when all are known."""
-        known = self.store.locations(connection, [did for did in dids if "\x00" not in did]) if dids else {}
+        known = self.store.locations(connection, dids) if dids else {}
         return next((f"Unknown dataset: {printable(did)}" for did in dids if did not in known), "")
 
     # What it is made of
