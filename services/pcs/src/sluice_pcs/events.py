@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from sluice_core import outbox, subjects
+from sluice_core.bus.streams import PCS_KINDS
 from sluice_core.database import after_commit
 from sluice_core.rest import Change
 from sluice_pcs import tables
@@ -45,6 +46,8 @@ class Events:
         data
             What it is now, or was before it went.
         """
+        # The stream takes no other, and an event of another one would wait in the outbox for ever.
+        assert kind in PCS_KINDS, kind
         subject = subjects.pcs(kind, verb)
         outbox.add(
             connection, tables.outbox, subject=subject, event_type=f"{kind}.{verb}", data=data, key=f"{kind} {key}"
