@@ -98,7 +98,7 @@ def test_a_did_leads_to_its_block(ada: TestClient) -> None:
     assert ada.get(f"{dids}{made['dataset_name']}/").json()["block_num"] == 1
     assert ada.get(f"{dids}{made['dataset_name']}.try2/").json()["block_num"] == 1
     wrong = (f"{made['did'][:-1]}3", f"{made['did'][:-1]}{10**12}", f"{made['did']}.b9", f"{made['did']}.try2")
-    for absent in (f"other:{made['dataset_name']}.b1", *wrong, "x"):
+    for absent in (f"other:{made['dataset_name']}.b1", *wrong, "x", "a%00b"):
         reply = ada.get(f"{dids}{absent}/")
         assert (reply.status_code, reply.headers["content-type"]) == (404, "application/problem+json")
 

@@ -20,6 +20,7 @@ __all__ = ["endpoints"]
 PATH = "/pcs/api/prod-tasks/"
 ONE = f"{PATH}{{name}}/"
 TEXT: Mapping[str, Any] = {"type": "string"}
+NAME: Mapping[str, Any] = {"type": "string", "maxLength": 255}
 TASK = {"$ref": "#/components/schemas/ProdTask"}
 REFUSALS = {
     "400": "Bad values, or it cannot be done now",
@@ -172,7 +173,7 @@ def endpoints(tasks: Tasks, submissions: Submissions, catalogue: Catalogue) -> t
             f"prod_tasks_{operation}",
             summary,
             {**(more.pop("answers", None) or {"200": "Done"}), **REFUSALS},
-            path={"name": TEXT} if "{" in path else None,
+            path={"name": NAME} if "{" in path else None,
             **{"answer": TASK, **more},
         )
         return Endpoint(path, {"POST": handler}, auth="session", scope=Scope.PCS_WRITE, openapi={"post": described})
@@ -183,7 +184,7 @@ def endpoints(tasks: Tasks, submissions: Submissions, catalogue: Catalogue) -> t
         "What a task is submitted with, made anew at each call",
         {"200": "A command, or parameters", "400": "Bad values", "404": "No such task", "409": "Several are called so"},
         query={
-            "name": TEXT,
+            "name": NAME,
             "fmt": {"type": "string", "enum": list(FORMATS)},
             "panda_tasks_id": {"type": "integer"},
             "residual": {"type": "integer"},
@@ -194,7 +195,7 @@ def endpoints(tasks: Tasks, submissions: Submissions, catalogue: Catalogue) -> t
         "prod_tasks_residual_preview",
         "How much of a task is missing, or why nobody can say",
         {"200": "Rows of its manifest, or a refusal", "404": "No such task", "409": "Several are called so"},
-        path={"name": TEXT},
+        path={"name": NAME},
     )
     queued = {"type": "object", "properties": {"queued": {"type": "boolean"}, "panda_task_name": TEXT}}
     commands = {"type": "object", "properties": {"condor_command": TEXT, "panda_command": TEXT}}
@@ -227,7 +228,7 @@ def endpoints(tasks: Tasks, submissions: Submissions, catalogue: Catalogue) -> t
             "record_submission",
             "Bind a number of JEDI to an attempt",
             body=recorded,
-            query={"name": TEXT},
+            query={"name": NAME},
         ),
         post(
             f"{PATH}record-submission-failure/", record_failure, "record_failure", "An attempt that failed", body=failed

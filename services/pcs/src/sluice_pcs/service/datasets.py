@@ -189,7 +189,7 @@ class Datasets:
 
         row: Row | None = None
         # Suffixes in another order, or twice, name nothing.
-        if parsed.written == name:
+        if parsed.written == name and "\x00" not in text:
             row = await self._database.run(self._database.read, work)
         if row is None:
             raise ApiError(404, {"detail": "No dataset has this DID."})
