@@ -43,9 +43,10 @@ class Campaigns:
             self._store.hold_all(connection)
             row = self._found(connection, key)
             if row["lifecycle"] != "current":
-                if promote:
-                    self._store.move(connection, "last", "past", key)
-                self._store.move(connection, "current", "last" if promote else "past", key)
+                moved = self._store.move(connection, "last", "past", key) if promote else []
+                moved += self._store.move(connection, "current", "last" if promote else "past", key)
+                for each in moved:
+                    self._events.say(connection, "campaign", "updated", each["name"], each)
                 row = self._store.put(connection, key, "current")
                 self._events.say(connection, "campaign", "current", row["name"], row)
             return row
