@@ -296,7 +296,7 @@ def _task(name: str) -> str:
 
 
 File = Annotated[Path, typer.Argument(help="JSON: configurations by name.")]
-Sync = Annotated[bool, typer.Option("--sync", help="Also delete what the file does not name; what is in use is refused.")]
+Sync = Annotated[bool, typer.Option("--sync", help="Also delete what the file does not name; in use is refused.")]
 
 
 @queues.command("load")
