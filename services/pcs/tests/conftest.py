@@ -18,7 +18,7 @@ def package() -> str:
 def unlock(url: str) -> None:
     """Forget all tags: what no statement of the service can do, the owner of the tables can."""
     with create_engine(url, poolclass=NullPool).begin() as connection:
-        for each in ("attempt", "prod_task", "dataset"):
+        for each in ("task_output", "attempt", "prod_task", "dataset", "physics_config"):
             connection.execute(text(f"DELETE FROM {each}"))
         for table in tags.values():
             connection.execute(text(f"ALTER TABLE {table.name} DISABLE TRIGGER keep_locked"))

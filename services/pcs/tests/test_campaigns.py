@@ -131,6 +131,7 @@ BAD_CAMPAIGNS: list[tuple[dict[str, Any], str]] = [
     ({"format": "other"}, "campaign.format"),
     ({"tags": []}, "campaign.tags"),
     ({"tags": {"e": [{"number": 0, "parameters": {}}]}}, "campaign.tags.e.0.number"),
+    ({"tags": {"e": [{"number": 10**8, "parameters": {}}]}}, "campaign.tags.e.0.number"),
     ({"tags": {"e": [{"number": 1, "parameters": []}]}}, "campaign.tags.e.0.parameters"),
     ({"tags": {"e": [{"number": 1, "parameters": {"x": "\0"}}]}}, "campaign.tags.e.0.parameters"),
     ({"tags": {"e": [{"number": 1, "parameters": {}}]}}, "tags.e1"),

@@ -120,9 +120,14 @@ def test_a_task_is_shown_locked_and_its_command_printed(run: Run, platform: str,
 def test_a_file_of_queues_or_endpoints_is_loaded_and_loaded_again(run: Run, tmp_path: Path, kind: str) -> None:
     file = tmp_path / "given.json"
     file.write_text(json.dumps({"BNL/OSG": {"cores": 8, "status": "online"}, "CERN": {}}))
-    assert said(run(f"{kind} load {file} --json")) == {"created": 2, "changed": 0, "unchanged": 0}
+    none = {"created": 0, "changed": 0, "unchanged": 0, "deleted": 0}
+    assert said(run(f"{kind} load {file} --json")) == {**none, "created": 2}
     file.write_text(json.dumps({"BNL/OSG": {"cores": 16, "status": "online"}, "CERN": {}}))
-    assert said(run(f"{kind} load {file} --json")) == {"created": 0, "changed": 1, "unchanged": 1}
+    assert said(run(f"{kind} load {file} --json")) == {**none, "changed": 1, "unchanged": 1}
     assert run(f"{kind} load {file}").exit_code == 0
-    file.write_text("[7]")
-    assert isinstance(run(f"{kind} load {file}").exception, Failure)
+    file.write_text(json.dumps([{"name": "CERN", "description": "d"}]))
+    assert said(run(f"{kind} load {file} --json")) == {**none, "changed": 1}
+    assert said(run(f"{kind} load {file} --sync --json")) == {**none, "unchanged": 1, "deleted": 1}
+    for wrong in ("[7]", '[{"name": 7}]', '[{"name": "x", "vo": "eic"}]'):
+        file.write_text(wrong)
+        assert isinstance(run(f"{kind} load {file}").exception, Failure), wrong

@@ -96,7 +96,9 @@ def test_a_did_leads_to_its_block(ada: TestClient) -> None:
     dids = f"{API}dids/"
     assert ada.get(f"{dids}{second['did']}/").json() == second
     assert ada.get(f"{dids}{made['dataset_name']}/").json()["block_num"] == 1
-    for absent in (f"other:{made['dataset_name']}.b1", f"{made['did'][:-1]}3", f"{made['did'][:-1]}{10**12}", "x"):
+    assert ada.get(f"{dids}{made['dataset_name']}.try2/").json()["block_num"] == 1
+    wrong = (f"{made['did'][:-1]}3", f"{made['did'][:-1]}{10**12}", f"{made['did']}.b9", f"{made['did']}.try2")
+    for absent in (f"other:{made['dataset_name']}.b1", *wrong, "x", "a%00b"):
         reply = ada.get(f"{dids}{absent}/")
         assert (reply.status_code, reply.headers["content-type"]) == (404, "application/problem+json")
 
@@ -112,9 +114,15 @@ def test_one_campaign_is_the_current_one(client: TestClient, tokens: Tokens) -> 
     client.headers.update(tokens.header("pcs:write", "pcs:admin"))
     path = f"{API}campaigns/"
     keys = [client.post(path, json={"name": f"26.0{n}.0", "created_by": "ada"}).json()["id"] for n in range(3)]
-    for key in keys:
-        assert client.post(f"{path}{key}/set-current/").json()["lifecycle"] == "current"
-    assert [row["lifecycle"] for row in client.get(path).json()] == ["past", "last", "current"]
+
+    def lives() -> list[str]:
+        return [row["lifecycle"] for row in client.get(path).json()]
+
+    for key, wanted in zip(keys, (["current"], ["last", "current"], ["past", "last", "current"]), strict=True):
+        assert client.post(f"{path}{key}/promote/").json()["lifecycle"] == "current"
+        assert lives()[: len(wanted)] == wanted
+    client.post(f"{path}{keys[0]}/set-current/")
+    assert lives() == ["current", "last", "past"]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda key: client.post(f"{path}{key}/set-current/"), keys * 4))
     assert [row["lifecycle"] for row in client.get(path).json()].count("current") == 1

@@ -134,6 +134,8 @@ BAD_DEFINITIONS = [
     ("POST", b'{"defs": [{"name": "a"}, 7]}', 400, "Invalid param def at index 1"),
     ("POST", b'{"defs": [{"name": "a"}, {"type": "string"}]}', 400, "Invalid param def at index 1"),
     ("POST", b'{"defs": [{"name": "a", "choices": "x"}]}', 400, "Invalid param def at index 0"),
+    ("POST", b'{"defs": [{"name": "%s"}]}' % (b"a" * 201), 400, "Invalid param def at index 0"),
+    ("POST", b'{"defs": [{"name": "a", "required_categories": [true]}]}', 400, "Invalid param def at index 0"),
     ("POST", b'{"defs": [{"name": "a\\u0000"}]}', 400, "Invalid param def at index 0"),
     ("POST", b'{"defs": [{"name": "a"}, {"name": " a "}]}', 400, "Duplicate param name: a"),
     ("DELETE", b"", 405, "Method not allowed"),

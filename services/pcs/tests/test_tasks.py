@@ -103,6 +103,8 @@ def test_20_each_number_of_jedi_is_an_attempt(ada: TestClient) -> None:
     for bad in ("x", None, True, 1.5, -1, 10**30):
         reply = ada.post(f"{record}t1", json={"jedi_task_id": bad})
         assert (reply.status_code, reply.json()) == (400, {"detail": "jedi_task_id must be an integer"})
+    for more in ({"status": "draft"}, {"status": ["submitted"]}, {"panda_task_name": ["x"]}, {"panda_tasks_id": "x"}):
+        assert ada.post(f"{record}t1", json={"jedi_task_id": 12, **more}).status_code == 400, more
     assert ada.post(f"{record}nobody", json={"jedi_task_id": 1}).status_code == 404
     assert ada.post(f"{record}t1", json={"jedi_task_id": 1, "residual": "\0"}).status_code == 400
     assert ada.delete(f"{TASKS}t1/").status_code == 400
@@ -160,6 +162,20 @@ def test_a_task_is_called_by_composed_name_name_beginning_or_id_and_never_guesse
     assert ada.get(f"{TASKS}a%00b/").status_code == 404
 
 
+def test_a_task_is_not_called_like_a_verb_or_a_step_in_a_path(ada: TestClient) -> None:
+    data, configured = dataset(ada), config(ada)
+    for name in ("command", "record-submission", "intake", "..", "x" * 256):
+        body = {"name": name, "created_by": "ada", "dataset": data["id"], "prod_config": configured["id"]}
+        reply = ada.post(TASKS, json=body)
+        assert (reply.status_code, list(reply.json())) == (400, ["name"]), name
+
+
+def test_what_a_task_is_for_is_kept(ada: TestClient) -> None:
+    use = {"pre_tdr_use": True, "early_science_use": False, "other_use": True, "new_request": False}
+    row = task(ada, dataset(ada), config(ada), **use)
+    assert {name: row[name] for name in use} == use
+
+
 def test_commands_name_what_is_wrong_with_the_question(ada: TestClient) -> None:
     assert ada.get(COMMAND).json() == {"detail": "Missing ?name="}
     wrong = ada.get(f"{COMMAND}?name=x&fmt=xml")
@@ -206,6 +222,7 @@ def test_a_dry_run_shows_what_a_submission_hands_over_and_a_submission_happens_o
         ({"data": []}, 'data: Expected a dictionary of items but got type "list".'),
         ({"panda_queue": "nowhere"}, "panda_queue: Object with name=nowhere does not exist."),
         ({"input_dids": "x"}, "input_dids: a list of DIDs is required."),
+        ({"input_dids": ["x"]}, "input_dids: Unknown dataset: x"),
     ],
 )
 def test_overrides_are_looked_at_before_they_are_stored(

@@ -3,8 +3,11 @@
 import json
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+from sluice_core import subjects
+from sluice_core.bus import Bus
+from sluice_core.outbox import SCHEMA
 from sluice_core.testing import eventually
 from sluice_core.testing.activemq import Broker
 
@@ -126,6 +129,26 @@ def test_messages_by_http_arrive_in_order_also_those_sent_while_there_was_no_bro
     assert [json.loads(heard.body)["number"] for heard in listener.heard] == list(range(50))
     assert all(UUID(heard.headers["sluice-id"]) for heard in listener.heard)
     eventually(lambda: nats.stored("OUTBOUND") == 0)
+
+
+def test_what_a_service_asks_of_the_operations_agent_waits_in_its_queue(
+    run: Run, nats: Nats, broker: Broker, topic: str
+) -> None:
+    """Section 10.7 of pcs.md: as the outbox of the service for physics configurations publishes it."""
+    asked = body(msg_type="submit_evgen_task", namespace="prodops", task_name=topic)
+
+    async def ask(bus: Bus) -> None:
+        subject = subjects.outbound(subjects.OPERATIONS)
+        await bus.publish_stored(subject, asked.encode(), msg_id=str(uuid4()), headers={SCHEMA: "prodops;v=1"})
+
+    nats.run(ask, "pcs")
+    run(broker, topic).listening()
+    eventually(lambda: nats.stored("OUTBOUND") == 0)
+    with agent(broker) as (connection, listener):
+        connection.subscribe(subjects.OPERATIONS, "1", "auto")
+        (heard,) = eventually(lambda: listener.heard)
+    assert heard.body == asked.encode()
+    assert heard.headers["persistent"] == "true"
 
 
 def test_a_heartbeat_through_the_broker_shows_that_the_bridge_hears(run: Run, broker: Broker, topic: str) -> None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Column, Delete, bindparam, delete, func, select
+from sqlalchemy import Column, Delete, bindparam, delete, func, select, tuple_
 
 from sluice_core.database import Database, DatabaseAway
 
@@ -17,19 +17,20 @@ BATCH = 1000
 EVERY = timedelta(minutes=10)
 
 
-def deletion(key: Column[Any], at: Column[Any]) -> Delete:
+def deletion(key: Column[Any] | tuple[Column[Any], ...], at: Column[Any]) -> Delete:
     """Return the statement that deletes the oldest rows beyond the parameter ``age``, at most ``most`` of them.
 
     Parameters
     ----------
     key
-        Primary key.
+        Primary key; all of its columns.
     at
         When a row began to age; compared with the database's clock.
     """
+    columns = key if isinstance(key, tuple) else (key,)
     # What another replica is deleting is left to it.
-    old = select(key).where(at < func.now() - bindparam("age")).order_by(at).limit(bindparam("most"))
-    return delete(key.table).where(key.in_(old.with_for_update(skip_locked=True)))
+    old = select(*columns).where(at < func.now() - bindparam("age")).order_by(at).limit(bindparam("most"))
+    return delete(at.table).where(tuple_(*columns).in_(old.with_for_update(skip_locked=True)))
 
 
 async def regularly(database: Database, forget: Callable[[], int]) -> None:

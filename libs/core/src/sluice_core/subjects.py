@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 __all__ = [
     "ABSENT",
+    "OPERATIONS",
     "HeartbeatIn",
     "agents_heartbeat",
     "agents_state",
@@ -37,6 +38,8 @@ HEARTBEAT_IN = "agents.in.heartbeat"
 LOGS_IN = "logs.in"
 MESSAGES_IN = "messages.in"
 OUTBOUND = "outbound"
+OPERATIONS = "/queue/epicprod.ops"
+"""Destination of the broker where the operations agent of a production listens."""
 
 _EMPTY = "="
 _ESCAPED = re.compile(r"[^A-Za-z0-9_-]")

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from sluice_core.outbox import Relay
 from sluice_core.rest.operations import Operations
+from sluice_core.retention import regularly
 from sluice_core.service import Service, build
 from sluice_pcs import resources, tables
 from sluice_pcs.events import Events
@@ -25,7 +26,8 @@ from sluice_pcs.service.catalogue import Catalogue
 from sluice_pcs.service.computing import check_config, kept_while_used
 from sluice_pcs.service.datasets import Datasets
 from sluice_pcs.service.definitions import Definitions
-from sluice_pcs.service.intake import Intake
+from sluice_pcs.service.instancing import Instancing
+from sluice_pcs.service.intake import Intake, Requestors
 from sluice_pcs.service.rights import claim, owned
 from sluice_pcs.service.submissions import Submissions
 from sluice_pcs.service.tags import Tags
@@ -52,10 +54,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     database, zone = service.database, service.zone
     relay = Relay(database, service.bus, tables.outbox)
     service.metrics.outbox(relay)
-    events = Events(relay.wake)
+    events = Events(relay.wake, to_broker=settings.operations_queue)
     definitions = Definitions(database, events)
     tags = Tags(database, resources.TAGS, definitions, events, zone)
-    datasets = Datasets(database, resources.DATASETS, events, require_locked=settings.require_locked)
+    locked = settings.require_locked
+    datasets = Datasets(database, resources.DATASETS, resources.PHYSICS_CONFIGS, events, require_locked=locked)
     category = replace(
         resources.CATEGORIES, admit=owned, prepare=claim, on_change=events.following("category", "digit")
     )
@@ -63,7 +66,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         resources.PROD_CONFIGS, admit=owned, prepare=check_config, on_change=events.following("config", "name")
     )
     campaigns = replace(resources.CAMPAIGNS, admit=owned, prepare=claim, on_change=events.following("campaign", "name"))
-    intake = Intake(database, datasets.store, Operations(datasets.resource, database, zone), events)
+    instancing = Instancing(
+        database,
+        campaigns,
+        resources.DATASETS,
+        resources.PROD_TASKS,
+        resources.PHYSICS_CONFIGS,
+        events,
+        require_locked=locked,
+    )
+    intake = Intake(database, datasets, events, zone)
     tasks = Tasks(
         database,
         resources.PROD_TASKS,
@@ -85,7 +97,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def wire(service: Service) -> AsyncIterator[None]:
         tasks = service.supervisor
         tasks.spawn("outbox", relay.run)
-        tasks.spawn("old reports of files", partial(datasets.tidy_regularly, settings.report_retention))
+        forget = partial(datasets.forget, settings.report_retention)
+        tasks.spawn("retention of reports of files", partial(regularly, service.database, forget))
         yield
 
     return build(
@@ -98,6 +111,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             datasets.resource,
             configs,
             campaigns,
+            resources.PHYSICS_CONFIGS,
             tasks.resource,
             *computing,
         ),
@@ -107,17 +121,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             *tag_doors.endpoints(tags),
             *definition_doors.endpoints(definitions),
             *dataset_doors.endpoints(datasets),
-            *intake_doors.endpoints(intake),
+            *intake_doors.endpoints(intake, Requestors(database, resources.PHYSICS_CONFIGS, events)),
             *task_doors.endpoints(
                 tasks,
                 Submissions(database, tasks, events),
-                Catalogue(database, tasks, Operations(tasks.resource, database, zone)),
+                Catalogue(database, tasks, zone),
             ),
         ),
         routers=(
             tag_doors.router(tags),
             dataset_doors.router(datasets),
-            campaign_doors.router(Campaigns(database, campaigns, events)),
+            campaign_doors.router(Campaigns(database, campaigns, events), instancing),
             transfer_doors.router(Transfer(database, tags, definitions, events)),
         ),
         wire=wire,

@@ -1,5 +1,6 @@
 """Categories, tags, data sets, configurations and tasks, as the contract's tables have them."""
 
+import json
 from typing import Any
 
 from sqlalchemy import ColumnElement, or_
@@ -12,6 +13,7 @@ from sluice_core.rest import (
     DateTime,
     Derived,
     Field,
+    FieldError,
     Filter,
     ForeignKey,
     Integer,
@@ -29,6 +31,7 @@ __all__ = [
     "CATEGORIES",
     "DATASETS",
     "PANDA_QUEUES",
+    "PHYSICS_CONFIGS",
     "PROD_CONFIGS",
     "PROD_TASKS",
     "RUCIO_ENDPOINTS",
@@ -63,10 +66,6 @@ class _Document(Object):
     """A JSON object in a query parameter."""
 
     def filter_value(self, raw: str, zone: Any) -> Any:
-        import json
-
-        from sluice_core.rest import FieldError
-
         try:
             value = json.loads(raw)
         except (ValueError, RecursionError):
@@ -215,6 +214,48 @@ TAGS_BY_ID = {
 FOUR = KINDS[:4]
 
 
+def _physics_configs(key: str) -> Resource:
+    return Resource(
+        "physics-configs",
+        model="PhysicsConfig",
+        label="physics config",
+        table=tables.physics_config,
+        key=key,
+        write=Scope.PCS_WRITE,
+        fields=(
+            Integer("id", bits=64, read_only=True),
+            Text("label", read_only=True, max_length=16),
+            Text("config_key", read_only=True, max_length=500),
+            *(make(kind) for make in (_tag_of, _label_of) for kind in (PHYSICS, BACKGROUND)),
+            Text("sample_name", read_only=True, max_length=120),
+            Text("evgen_display", read_only=True, max_length=300),
+            Json("requestors", read_only=True),
+            Json("metadata", null=True, read_only=True),
+            Derived(
+                "editions",
+                sql="(SELECT coalesce(jsonb_agg(jsonb_build_object('campaign', campaign.name, 'dataset_name', "
+                "dataset.dataset_name) ORDER BY dataset.id), '[]'::jsonb) FROM dataset LEFT JOIN campaign "
+                "ON campaign.id = dataset.campaign WHERE dataset.physics_config = physics_config.id "
+                "AND dataset.block_num = 1)",
+                kind="array",
+            ),
+            DateTime("created_at", auto="create"),
+            DateTime("updated_at", auto="update"),
+        ),
+        order=("id",),
+        on_list=(),
+        on_detail=(),
+        filters=("physics_tag", "background_tag", "sample_name", _containing("label", "config_key", "requestors")),
+        prefix=PREFIX,
+        description="What editions of campaigns have in common; made with the first edition.",
+    )
+
+
+# contract 10.3; read by its label, referred to by its id
+PHYSICS_CONFIGS = _physics_configs("label")
+PHYSICS_CONFIGS_BY_ID = _physics_configs("id")
+
+
 def _from_metadata(name: str, *path: str) -> Derived:
     return Derived(name, sql=f"(dataset.metadata #>> '{{{','.join(path)}}}')", null=True)
 
@@ -257,6 +298,15 @@ DATASETS = Resource(
         _from_metadata("source_kind", "source", "kind"),
         _from_metadata("source_location", "source", "location"),
         _from_metadata("validation_status", "validation", "status"),
+        ForeignKey("physics_config", PHYSICS_CONFIGS_BY_ID, read_only=True, null=True),
+        ForeignKey(
+            "physics_config_label",
+            PHYSICS_CONFIGS_BY_ID,
+            slug="label",
+            stored_as="physics_config",
+            read_only=True,
+            null=True,
+        ),
     ),
     order=("-created_at",),
     on_detail=(),
@@ -269,6 +319,7 @@ DATASETS = Resource(
         *(f"{kind.name}_tag" for kind in KINDS),
         "block_num",
         "campaign",
+        "physics_config",
         "created_by",
         _containing("dataset_name", "description"),
     ),
@@ -362,8 +413,9 @@ PROD_TASKS = Resource(
             "panda_tasks",
             sql="(SELECT coalesce(jsonb_agg(jsonb_build_object('id', attempt.id, 'try_number', attempt.try_number, "
             "'jedi_task_id', attempt.jedi_task_id, 'task_name', attempt.task_name, 'out_ds', attempt.task_name, "
-            "'log_ds', attempt.task_name || '_log/', 'status_snapshot', attempt.status_snapshot, "
-            "'metadata', attempt.metadata, "
+            "'log_ds', attempt.task_name || '_log/', 'site', attempt.site, "
+            "'status_snapshot', attempt.status_snapshot, 'association_source', attempt.association_source, "
+            "'match_reason', attempt.match_reason, 'metadata', attempt.metadata, "
             "'current', coalesce(attempt.jedi_task_id = prod_task.panda_task_id, false)) "
             "ORDER BY attempt.try_number), '[]'::jsonb) FROM attempt WHERE attempt.prod_task = prod_task.id)",
             kind="array",
@@ -374,6 +426,7 @@ PROD_TASKS = Resource(
         ForeignKey("campaign", CAMPAIGNS, null=True),
         _short("requestor", 100),
         Integer("priority", null=True),
+        *(Boolean(name, default=False) for name in tables.USES),
     ),
     order=("-updated_at",),
     filters=("status", "dataset", "prod_config", "campaign", "created_by", _containing("name", "description")),

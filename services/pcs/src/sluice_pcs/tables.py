@@ -26,6 +26,7 @@ from sluice_core.outbox import outbox_table
 from sluice_pcs.kinds import KINDS, Kind
 
 __all__ = [
+    "USES",
     "attempt",
     "campaign",
     "counter",
@@ -36,11 +37,13 @@ __all__ = [
     "panda_queue",
     "param_def",
     "physics_category",
+    "physics_config",
     "prod_config",
     "prod_task",
     "rucio_endpoint",
     "tag_change",
     "tags",
+    "task_output",
 ]
 
 metadata = MetaData()
@@ -164,6 +167,25 @@ def _tag_key(kind: Kind) -> Column[Any]:
     )
 
 
+# contract 10.3: what editions of campaigns have in common; the migration has the function that makes its key
+physics_config = Table(
+    "physics_config",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("label", String(16), nullable=False, unique=True),
+    Column("config_key", String(500), nullable=False, unique=True),
+    Column("physics_tag", BigInteger, ForeignKey("physics_tag.id", ondelete="RESTRICT"), nullable=False),
+    Column("background_tag", BigInteger, ForeignKey("background_tag.id", ondelete="RESTRICT")),
+    Column("sample_name", String(120), nullable=False),
+    Column("evgen_display", String(300), nullable=False),
+    Column("requestors", JSONB, nullable=False),
+    Column("metadata", AnyJson),
+    Column("created_at", Instant, nullable=False, server_default=NOW),
+    _changed(),
+)
+Index("physics_config_physics_tag", physics_config.c.physics_tag)
+Index("physics_config_background_tag", physics_config.c.background_tag)
+
 # contract 2.3, 10.2; one row a block
 dataset = Table(
     "dataset",
@@ -187,6 +209,7 @@ dataset = Table(
     Column("replaced_by", String(255), nullable=False),
     Column("expected_events", BigInteger),
     Column("expected_events_source", String(20), nullable=False),
+    Column("physics_config", BigInteger, ForeignKey("physics_config.id", ondelete="RESTRICT"), index=True),
     *_made(),
     UniqueConstraint("dataset_name", "block_num"),
 )
@@ -236,6 +259,7 @@ prod_config = Table(
 Index("prod_config_newest", prod_config.c.updated_at, prod_config.c.id)
 
 # contract 10.4
+USES = ("pre_tdr_use", "early_science_use", "other_use", "new_request")
 prod_task = Table(
     "prod_task",
     metadata,
@@ -254,6 +278,7 @@ prod_task = Table(
     Column("panda_command", Text, nullable=False),
     Column("panda_task_id", BigInteger),
     Column("condor_cluster_id", String(100), nullable=False),
+    *(Column(name, Boolean, nullable=False) for name in USES),
     *_made(),
     _changed(),
 )
@@ -269,9 +294,22 @@ attempt = Table(
     Column("jedi_task_id", BigInteger, unique=True),
     Column("task_name", String(300), nullable=False),
     Column("status_snapshot", String(50), nullable=False),
+    Column("site", String(200), nullable=False),
+    Column("association_source", String(20), nullable=False),
+    Column("match_reason", String(200), nullable=False),
     Column("metadata", AnyJson),
     Column("created_at", Instant, nullable=False, server_default=NOW),
     UniqueConstraint("prod_task", "try_number"),
+)
+
+# contract 10.4: files that attempts of a task have made, as far as somebody has said so
+task_output = Table(
+    "task_output",
+    metadata,
+    Column("prod_task", BigInteger, ForeignKey("prod_task.id", ondelete="RESTRICT"), primary_key=True),
+    Column("name", String(500), primary_key=True),
+    Column("did", String(400), nullable=False),
+    Column("created_at", Instant, nullable=False, server_default=NOW),
 )
 
 

@@ -16,7 +16,7 @@ What is behind the choices, each tried against nats-server 2.15:
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sluice_core.subjects import audit, token
+from sluice_core.subjects import OPERATIONS, audit, outbound, token
 
 from .streams import (
     AGENTS,
@@ -101,7 +101,7 @@ SERVICES: Mapping[str, Grant] = {
         write=BUCKETS,
     ),
     "logs": Grant(publish=("logs.accepted", "logs.tail.>"), subscribe=("logs.tail.>",), consume=((LOGS.name, "logs"),)),
-    "pcs": Grant(publish=PCS.subjects),
+    "pcs": Grant(publish=(*PCS.subjects, outbound(OPERATIONS))),
     "stream": Grant(
         # The inputs of the other services too: it sends them again what was parked. No records of other services:
         # the registry believes the subject.

@@ -22,6 +22,7 @@ __all__ = [
     "MESSAGES",
     "OUTBOUND",
     "PCS",
+    "PCS_KINDS",
     "REVOKED",
     "RUNS",
     "TOKENS",
@@ -253,12 +254,26 @@ INBOUND = Stream(
     max_age=7 * DAY,
 )
 """Messages that programs sent by NATS, not looked at yet."""
-PCS_KINDS = ("category", "tag", "params", "dataset", "config", "campaign", "task", "queue", "endpoint")
+PCS_KINDS = (
+    "category",
+    "tag",
+    "params",
+    "physics-config",
+    "dataset",
+    "config",
+    "campaign",
+    "task",
+    "queue",
+    "endpoint",
+)
+"""What changes of physics configurations can be about."""
 
 PCS = Stream(
     name="PCS",
     # Each kind by its name: programs may publish `pcs.in.>`, and that is no event.
     subjects=tuple(f"pcs.{kind}.*" for kind in PCS_KINDS),
+    # A tag may have a megabyte: a stream that refused would hold up all further changes for a month.
+    discard="old",
     # 2 kB a change: ten thousand of them, more than a campaign has.
     max_bytes=64 * MB,
     max_age=30 * DAY,

@@ -174,14 +174,15 @@ def _in_line(parameters: dict[str, Any]) -> str:
     return " ".join(f"{name}={value}" for name, value in parameters.items())
 
 
-def _load(path: str, file: Path, as_json: bool) -> None:
+def _load(path: str, file: Path, sync: bool, as_json: bool) -> None:
     """Bring what a file says about queues or storage elements to the service: what differs is changed, no more."""
+    rows = _configurations(_read(file))
     with Api.find() as api:
-        counts = {"created": 0, "changed": 0, "unchanged": 0}
+        counts = {"created": 0, "changed": 0, "unchanged": 0, "deleted": 0}
         known = {row["name"]: row for row in api.get(path)}
-        for row in _configurations(_read(file)):
+        for row in rows:
             wanted = {"description": "", "status": "active", **row}
-            old = known.get(row["name"])
+            old = known.pop(row["name"], None)
             if old is None:
                 api.post(path, wanted)
                 counts["created"] += 1
@@ -190,17 +191,25 @@ def _load(path: str, file: Path, as_json: bool) -> None:
                 counts["changed"] += 1
             else:
                 counts["unchanged"] += 1
+        for name in known if sync else ():
+            api.request("DELETE", f"{path}{quote(name, safe='')}/")
+            counts["deleted"] += 1
     if as_json:
         return print_json(counts)
     print_table(tuple(counts), [tuple(counts.values())])
     return None
 
 
+FIELDS = {"name", "description", "status", "configuration"}
+
+
 def _configurations(found: Any) -> Iterable[dict[str, Any]]:
     """Read a file: an object of configurations by name, or a list of rows."""
     if isinstance(found, dict) and all(isinstance(each, dict) for each in found.values()):
         return [{"name": name, "configuration": each, **_status(each)} for name, each in found.items()]
-    if isinstance(found, list) and all(isinstance(each, dict) and "name" in each for each in found):
+    if isinstance(found, list) and all(isinstance(each, dict) and isinstance(each.get("name"), str) for each in found):
+        if unknown := sorted({name for each in found for name in each} - FIELDS):
+            raise Failure(f"rows have name, description, status and configuration, not {', '.join(unknown)}")
         return found
     raise Failure("the file is neither an object of configurations by name nor a list of rows with names")
 
@@ -287,15 +296,16 @@ def _task(name: str) -> str:
 
 
 File = Annotated[Path, typer.Argument(help="JSON: configurations by name.")]
+Sync = Annotated[bool, typer.Option("--sync", help="Also delete what the file does not name; in use is refused.")]
 
 
 @queues.command("load")
-def load_queues(file: File, as_json: AsJson = False) -> None:
+def load_queues(file: File, sync: Sync = False, as_json: AsJson = False) -> None:
     """Bring a file of queues to the service."""
-    _load("/api/panda-queues/", file, as_json)
+    _load("/api/panda-queues/", file, sync, as_json)
 
 
 @endpoints.command("load")
-def load_endpoints(file: File, as_json: AsJson = False) -> None:
+def load_endpoints(file: File, sync: Sync = False, as_json: AsJson = False) -> None:
     """Bring a file of storage elements to the service."""
-    _load("/api/rucio-endpoints/", file, as_json)
+    _load("/api/rucio-endpoints/", file, sync, as_json)

@@ -110,7 +110,7 @@ def router(datasets: Datasets) -> APIRouter:
         operation_id="dids_read",
         responses=closed | unknown,
     )
-    async def find(did: Annotated[str, Path(max_length=400, pattern=r"^[^\x00]*$")], _: Reader) -> Response:
+    async def find(did: Annotated[str, Path(max_length=400)], _: Reader) -> Response:
         try:
             return json_response(await datasets.find(did))
         except ApiError as exc:

@@ -7,7 +7,7 @@ __all__ = ["endpoints"]
 
 PATH = "/pcs/api/"
 OLD = ("physics-categories", "physics-tags", "evgen-tags", "simu-tags", "reco-tags", "datasets", "prod-configs")
-NEW = ("background-tags", "campaigns", "prod-tasks")
+NEW = ("background-tags", "campaigns", "physics-configs", "prod-tasks")
 
 
 def endpoints() -> tuple[Endpoint, ...]:

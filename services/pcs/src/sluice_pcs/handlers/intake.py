@@ -1,4 +1,4 @@
-"""What is done to many data sets at once, and intake of those from outside (contract 10.2)."""
+"""What is done to many data sets or configurations at once, and intake of those from outside (contract 10.2, 10.3)."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC
@@ -8,18 +8,20 @@ from sluice_core.audit import note
 from sluice_core.auth import Identity, Scope
 from sluice_core.rest import ApiError, Choice, Endpoint, Field, FieldError, Integer, Reply, Request, Text
 from sluice_pcs.handlers.answers import document
-from sluice_pcs.service.intake import Intake
+from sluice_pcs.service.intake import Intake, Requestors
 
 __all__ = ["endpoints"]
 
 Handler = Callable[[Request], Awaitable[Reply]]
 
-PATH = "/pcs/api/datasets/"
 MOST = 1000
+MOST_REQUESTORS = 100
 NAME = Text("name", max_length=255)
 COMMENT = Text("comment", max_length=2000)
 STATE = Choice("state", ("continue", "hold", "final"))
 REPLACED_BY = Text("replaced_by", blank=True, max_length=255)
+CONFIG = Text("config", max_length=16)
+REQUESTOR = Text("requestors", max_length=100)
 EVENTS = Integer("expected_events", bits=64, minimum=0, null=True)
 SOURCE = Choice("source", ("included", "requested", "derived"), blank=True)
 KINDS = Choice("source_kind", ("csv_manifest", "path", "url", "rucio_did", "file_list"))
@@ -39,8 +41,8 @@ TAKEN: Sequence[tuple[Field, Any]] = (
 PLACE = Text("source_location", max_length=2000)
 
 
-def endpoints(intake: Intake) -> tuple[Endpoint, ...]:
-    """Return the three verbs."""
+def endpoints(intake: Intake, requestors: Requestors) -> tuple[Endpoint, ...]:
+    """Return the four verbs."""
 
     async def propagate(request: Request) -> Reply:
         data = await _object(request)
@@ -69,6 +71,17 @@ def endpoints(intake: Intake) -> tuple[Endpoint, ...]:
             )
         return Reply(200, await intake.expect(entries, _read(COMMENT, data.get("comment")), _caller(request)))
 
+    async def ask(request: Request) -> Reply:
+        data = await _object(request)
+        entries = {}
+        for each in _list(data, "entries"):
+            if not isinstance(each, dict) or not isinstance(each.get("requestors"), list):
+                raise ApiError(400, {"detail": "entries must be a list of objects with requestors, a list."})
+            if len(each["requestors"]) > MOST_REQUESTORS:
+                raise ApiError(400, {"detail": f"A configuration has no more than {MOST_REQUESTORS} requestors."})
+            entries[_read(CONFIG, each.get("config"))] = [_read(REQUESTOR, name) for name in each["requestors"]]
+        return Reply(200, await requestors.replace(entries, _read(COMMENT, data.get("comment")), _caller(request)))
+
     async def take(request: Request) -> Reply:
         data = await _object(request)
         if not data.get("source_location"):
@@ -83,35 +96,44 @@ def endpoints(intake: Intake) -> tuple[Endpoint, ...]:
         name: str, handler: Handler, summary: str, properties: Mapping[str, Any], answers: Mapping[str, str]
     ) -> Endpoint:
         described = document(
-            "datasets",
-            f"datasets_{name.replace('-', '_')}",
+            name.partition("/")[0],
+            name.replace("-", "_").replace("/", "_"),
             summary,
             {**answers, "400": "Bad values", "403": "Somebody else's, or no right"},
             body={"type": "object", "properties": dict(properties)},
         )
-        path = f"{PATH}{name}/"
+        path = f"/pcs/api/{name}/"
         return Endpoint(path, {"POST": handler}, auth="session", scope=Scope.PCS_WRITE, openapi={"post": described})
 
     texts = {"type": "array", "items": {"type": "string"}, "maxItems": MOST}
     entry = {"type": "object", "properties": {each.name: each.schema() for each in (NAME, EVENTS, SOURCE)}}
     done = {"200": "Names that changed, did not, and are unknown"}
+    names = {"type": "array", "items": REQUESTOR.schema(), "maxItems": MOST_REQUESTORS}
+    asked = {"type": "object", "properties": {"config": CONFIG.schema(), "requestors": names}}
     return (
         post(
-            "propagation",
+            "datasets/propagation",
             propagate,
             "Say whether datasets go on in the next campaign",
             {"names": texts, **{each.name: each.schema() for each in (STATE, COMMENT, REPLACED_BY)}},
             done,
         ),
         post(
-            "expected-events",
+            "datasets/expected-events",
             expect,
             "Say how many events are expected of datasets",
             {"entries": {"type": "array", "items": entry, "maxItems": MOST}, "comment": COMMENT.schema()},
             done,
         ),
         post(
-            "intake",
+            "physics-configs/requestors",
+            ask,
+            "Say who asked for physics configurations",
+            {"entries": {"type": "array", "items": asked, "maxItems": MOST}, "comment": COMMENT.schema()},
+            done,
+        ),
+        post(
+            "datasets/intake",
             take,
             "The dataset whose files are at a place, made when there is none",
             {each.name: each.schema() for each in (PLACE, *(field for field, _ in TAKEN))},

@@ -13,13 +13,14 @@ from sluice_pcs.fields import Object
 from sluice_pcs.handlers.answers import document
 from sluice_pcs.service.catalogue import Catalogue
 from sluice_pcs.service.submissions import Submissions
-from sluice_pcs.service.tasks import FORMATS, Tasks
+from sluice_pcs.service.tasks import FORMATS, MOST_DIDS, Tasks
 
 __all__ = ["endpoints"]
 
 PATH = "/pcs/api/prod-tasks/"
 ONE = f"{PATH}{{name}}/"
 TEXT: Mapping[str, Any] = {"type": "string"}
+NAME: Mapping[str, Any] = {"type": "string", "maxLength": 255}
 TASK = {"$ref": "#/components/schemas/ProdTask"}
 REFUSALS = {
     "400": "Bad values, or it cannot be done now",
@@ -53,12 +54,12 @@ def endpoints(tasks: Tasks, submissions: Submissions, catalogue: Catalogue) -> t
         fmt = query.get("fmt", "")
         if fmt not in FORMATS:
             raise ApiError(400, {"detail": f"fmt must be one of: {', '.join(FORMATS)}"})
-        if query.get("residual") == "1":
-            raise ApiError(400, {"detail": "Nothing is residual: no outputs are recorded."})
+        residual = query.get("residual") == "1"
         attempt = query.get("panda_tasks_id")
         if attempt is not None and not (attempt.isascii() and attempt.isdigit() and len(attempt) < 19):
             raise ApiError(400, {"detail": "panda_tasks_id must be an integer"})
-        found = await tasks.command(query["name"], fmt, attempt=None if attempt is None else int(attempt))
+        key = None if attempt is None else int(attempt)
+        found = await tasks.command(query["name"], fmt, attempt=key, residual=residual)
         if isinstance(found, str):
             return Reply(200, found.encode(), media_type="text/plain; charset=utf-8")
         return Reply(200, msgspec.json.format(msgspec.json.encode(found), indent=2))
@@ -76,6 +77,24 @@ def endpoints(tasks: Tasks, submissions: Submissions, catalogue: Catalogue) -> t
     async def submit(request: Request) -> Reply:
         dry_run = request.query.get("dry_run", "").lower() in ("1", "true")
         return Reply(200, await submissions.submit(request.arguments["name"], request.identity, dry_run=dry_run))
+
+    async def preview(request: Request) -> Reply:
+        return Reply(200, await submissions.preview(request.arguments["name"]))
+
+    async def rerun(request: Request) -> Reply:
+        return Reply(202, await submissions.rerun(request.arguments["name"], request.identity))
+
+    async def rerun_residual(request: Request) -> Reply:
+        return Reply(202, await submissions.rerun(request.arguments["name"], request.identity, residual=True))
+
+    async def outputs(request: Request) -> Reply:
+        data = await _object(request)
+        did, files = data.get("did"), data.get("files")
+        if not isinstance(did, str) or not _is_did(did):
+            raise ApiError(400, {"detail": "did must be a DID."})
+        if not isinstance(files, list) or not 0 < len(files) <= MOST_DIDS or not all(map(_is_file, files)):
+            raise ApiError(400, {"detail": f"files must be a list of 1 to {MOST_DIDS} names of files."})
+        return Reply(200, await submissions.add_outputs(request.arguments["name"], did, files, request.identity))
 
     async def record(request: Request) -> Reply:
         name = request.query.get("name")
@@ -95,7 +114,7 @@ def endpoints(tasks: Tasks, submissions: Submissions, catalogue: Catalogue) -> t
         if ("did" in data) == ("dids" in data):
             raise ApiError(400, {"detail": "Give either did or dids."})
         dids = [data["did"]] if "did" in data else data["dids"]
-        if not isinstance(dids, list) or not dids or len(dids) > 1000 or not all(map(_is_did, dids)):
+        if not isinstance(dids, list) or not dids or len(dids) > MOST_DIDS or not all(map(_is_did, dids)):
             raise ApiError(400, {"detail": "dids must be a list of DIDs."})
         return Reply(200, await tasks.link(request.arguments["name"], dids, request.identity))
 
@@ -154,7 +173,7 @@ def endpoints(tasks: Tasks, submissions: Submissions, catalogue: Catalogue) -> t
             f"prod_tasks_{operation}",
             summary,
             {**(more.pop("answers", None) or {"200": "Done"}), **REFUSALS},
-            path={"name": TEXT} if "{" in path else None,
+            path={"name": NAME} if "{" in path else None,
             **{"answer": TASK, **more},
         )
         return Endpoint(path, {"POST": handler}, auth="session", scope=Scope.PCS_WRITE, openapi={"post": described})
@@ -165,12 +184,20 @@ def endpoints(tasks: Tasks, submissions: Submissions, catalogue: Catalogue) -> t
         "What a task is submitted with, made anew at each call",
         {"200": "A command, or parameters", "400": "Bad values", "404": "No such task", "409": "Several are called so"},
         query={
-            "name": TEXT,
+            "name": NAME,
             "fmt": {"type": "string", "enum": list(FORMATS)},
             "panda_tasks_id": {"type": "integer"},
             "residual": {"type": "integer"},
         },
     )
+    previewed = document(
+        "prod-tasks",
+        "prod_tasks_residual_preview",
+        "How much of a task is missing, or why nobody can say",
+        {"200": "Rows of its manifest, or a refusal", "404": "No such task", "409": "Several are called so"},
+        path={"name": NAME},
+    )
+    queued = {"type": "object", "properties": {"queued": {"type": "boolean"}, "panda_task_name": TEXT}}
     commands = {"type": "object", "properties": {"condor_command": TEXT, "panda_command": TEXT}}
     recorded = {
         "type": "object",
@@ -201,7 +228,7 @@ def endpoints(tasks: Tasks, submissions: Submissions, catalogue: Catalogue) -> t
             "record_submission",
             "Bind a number of JEDI to an attempt",
             body=recorded,
-            query={"name": TEXT},
+            query={"name": NAME},
         ),
         post(
             f"{PATH}record-submission-failure/", record_failure, "record_failure", "An attempt that failed", body=failed
@@ -221,6 +248,35 @@ def endpoints(tasks: Tasks, submissions: Submissions, catalogue: Catalogue) -> t
             "submit",
             "Hand it to whoever submits",
             query={"dry_run": {"type": "boolean"}},
+        ),
+        Endpoint(f"{ONE}residual-preview/", {"GET": preview}, auth="read", openapi={"get": previewed}),
+        post(
+            f"{ONE}rerun-entire-task/",
+            rerun,
+            "rerun",
+            "Hand it over once more",
+            answer=queued,
+            answers={"202": "Asked for"},
+        ),
+        post(
+            f"{ONE}rerun-residual/",
+            rerun_residual,
+            "rerun_residual",
+            "Hand over what is missing of it",
+            answer=queued,
+            answers={"202": "Asked for"},
+        ),
+        post(
+            f"{ONE}outputs/",
+            outputs,
+            "outputs",
+            "Record files that it has made",
+            body={
+                "type": "object",
+                "required": ["did", "files"],
+                "properties": {"did": TEXT, "files": {"type": "array", "items": TEXT, "maxItems": MOST_DIDS}},
+            },
+            answer={"type": "object", "properties": {"did": TEXT, "added": {"type": "integer"}}},
         ),
         post(
             f"{ONE}panda-add-retry/",
@@ -262,6 +318,10 @@ async def _object(request: Request) -> Mapping[str, Any]:
     if not isinstance(data, dict):
         raise ApiError(400, {"detail": "The body must be an object."})
     return data
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 500 and value.isprintable()
 
 
 def _is_did(value: Any) -> bool:

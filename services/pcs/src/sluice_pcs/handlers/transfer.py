@@ -40,7 +40,8 @@ class Category(BaseModel):
 class Tag(BaseModel):
     """A tag of any kind."""
 
-    number: int = Field(ge=1, le=999_999_999)
+    # One digit less than a label has room for: numbers go on behind what was imported.
+    number: int = Field(ge=1, le=99_999_999)
     category_digit: int | None = Field(None, ge=1, le=9, description="Of physics tags")
     description: Words = ""
     parameters: Parameters

@@ -3,14 +3,27 @@
 All of it comes from texts that people type, and ends in a shell: each value is quoted.
 """
 
+import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any
 
-__all__ = ["EXTENSIONS", "Composition", "Incomplete", "condor", "dump", "evgen", "jedi", "output_name", "panda"]
+__all__ = [
+    "EXTENSIONS",
+    "Composition",
+    "Incomplete",
+    "beams",
+    "condor",
+    "dump",
+    "evgen",
+    "jedi",
+    "output_name",
+    "panda",
+    "residual",
+]
 
 Row = Mapping[str, Any]
 JOINER = " \\\n  "
@@ -18,6 +31,7 @@ EVGEN_ROOT = "/volatile/eic/EPIC/EVGEN/"
 EXTENSIONS = ("hepmc3.tree.root", "hepmc.gz", "hepmc3.gz", "hepmc3", "hepmc")
 IMAGES = "/cvmfs/singularity.opensciencegrid.org/eicweb/eic_xl"
 PROXY = "secrets/x509_user_proxy"
+_BEAMS = re.compile(r"(?<![\w.])(\d{1,4})x(\d{1,4})(?![\w.])", re.ASCII)
 BACKGROUND = {
     "signal_freq": "SIGNAL_FREQ",
     "signal_status": "SIGNAL_STATUS",
@@ -72,6 +86,12 @@ class Composition:
     def csv(self) -> str:
         """The manifest of the input; empty when there is none."""
         return self.task["csv_file"] or self.location
+
+    def catalogue(self) -> str:
+        """Return where the catalogue has the input, as far as somebody has said so."""
+        said = self.task["overrides"] or {}
+        entry = (said.get(f"public_catalog_{name}") for name in ("csv_path", "row_key"))
+        return "\n".join(each for each in (self.csv, *entry) if isinstance(each, str))
 
     def background(self) -> dict[str, str]:
         """Return the variables of background mixing that the tags set; none without mixing."""
@@ -240,13 +260,15 @@ def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 
-def evgen(composition: Composition, name: str, number: int) -> dict[str, Any]:
+def evgen(composition: Composition, name: str, number: int, outputs: Collection[str] | None = None) -> dict[str, Any]:
     """Return what the submitting agent needs to run over files of generated events.
 
     Parameters
     ----------
     name, number
         Of the attempt.
+    outputs
+        Files that attempts before have made: only what is missing is run over; None: everything.
 
     Raises
     ------
@@ -260,9 +282,12 @@ def evgen(composition: Composition, name: str, number: int) -> dict[str, Any]:
     image = config["container_image"] or (f"{IMAGES}:{config['jug_xl_tag']}" if config["jug_xl_tag"] else "")
     if not image:
         raise Incomplete("Neither container_image nor jug_xl_tag is set.")
-    rows = [_row(file, events) for file in _files(composition)]
-    if not rows:
+    files = _files(composition)
+    if not files:
         raise Incomplete("The dataset names no input files.")
+    rows = [_row(file, events) for file in files]
+    if outputs is not None:
+        rows = residual(composition, rows, outputs)
     environment = _environment(composition, composition.background())
     if number > 1:
         environment["TAG_PREFIX"] = "/".join(filter(None, (environment.get("TAG_PREFIX"), f"try{number}")))
@@ -288,8 +313,43 @@ def evgen(composition: Composition, name: str, number: int) -> dict[str, Any]:
         "csvBase": base,
         "csvRows": rows,
         "env": environment,
-        "residual": False,
+        "residual": outputs is not None,
     }
+
+
+def residual(composition: Composition, rows: Sequence[str], outputs: Collection[str]) -> list[str]:
+    """Return the rows of a manifest for which nothing was made.
+
+    What is made of an input file begins with the name of that file, up to a dot.
+
+    Raises
+    ------
+    Incomplete
+        Nobody can say, or nothing is missing.
+    """
+    if not outputs:
+        raise Incomplete("No outputs are recorded.")
+    if composition.config["bg_mixing"]:
+        raise Incomplete("Background is mixed into the task: its outputs do not follow its inputs.")
+    stems = [PurePosixPath(row.partition(",")[0]).name for row in rows]
+    if len(set(stems)) < len(stems):
+        raise Incomplete("Two input files have the same name.")
+    made = {beginning for output in outputs for beginning in _beginnings(PurePosixPath(output).name)}
+    missing = [row for row, stem in zip(rows, stems, strict=True) if stem not in made]
+    if not missing:
+        raise Incomplete("Nothing is missing.")
+    return missing
+
+
+def _beginnings(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    return (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+
+
+def beams(text: str) -> tuple[str, str] | None:
+    """Return the energies of electron and hadron that the place of an input names, such as ``18x275``."""
+    found = _BEAMS.search(text)
+    return None if found is None else (found[1], found[2])
 
 
 def _files(composition: Composition) -> Sequence[str]:

@@ -25,8 +25,13 @@ class Campaigns:
         self._events = events
         self._store = CampaignStore(resource)
 
-    async def make_current(self, key: int) -> Row:
-        """Make a campaign the current one; the one before becomes the last, and the last one past.
+    async def make_current(self, key: int, *, promote: bool = False) -> Row:
+        """Make a campaign the current one; the one before becomes past.
+
+        Parameters
+        ----------
+        promote
+            The one before becomes the last, and the last one past.
 
         Raises
         ------
@@ -38,8 +43,10 @@ class Campaigns:
             self._store.hold_all(connection)
             row = self._found(connection, key)
             if row["lifecycle"] != "current":
-                self._store.move(connection, "last", "past", key)
-                self._store.move(connection, "current", "last", key)
+                moved = self._store.move(connection, "last", "past", key) if promote else []
+                moved += self._store.move(connection, "current", "last" if promote else "past", key)
+                for each in moved:
+                    self._events.say(connection, "campaign", "updated", each["name"], each)
                 row = self._store.put(connection, key, "current")
                 self._events.say(connection, "campaign", "current", row["name"], row)
             return row

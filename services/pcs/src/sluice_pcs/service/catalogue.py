@@ -1,13 +1,15 @@
 """Production tasks of the public catalogue, each made once (contract 10.4)."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import tzinfo
 from typing import Any
 
 from sqlalchemy import Connection
 
 from sluice_core.auth import Identity
 from sluice_core.database import Database
-from sluice_core.rest import ApiError
+from sluice_core.rest import ApiError, Attempt
 from sluice_core.rest.fields import printable
 from sluice_core.rest.operations import Operations
 from sluice_pcs.service.names import parse as parse_name
@@ -18,19 +20,22 @@ __all__ = ["Catalogue"]
 Row = dict[str, Any]
 
 
+class _Known(Exception):
+    """Somebody else has made the task of the same entry meanwhile."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__()
+        self.row = row
+
+
 class Catalogue:
-    """Tasks by the entries of the catalogue that they are for.
+    """Tasks by the entries of the catalogue that they are for."""
 
-    Parameters
-    ----------
-    operations
-        On the resource of tasks, with its rules.
-    """
-
-    def __init__(self, database: Database, tasks: Tasks, operations: Operations) -> None:
+    def __init__(self, database: Database, tasks: Tasks, zone: tzinfo) -> None:
         self._database = database
         self._store = tasks.store
-        self._operations = operations
+        self._rules = tasks.resource.prepare
+        self._operations = Operations(replace(tasks.resource, prepare=self._prepare), database, zone)
 
     async def take(
         self, given: Mapping[str, Any], body_of: Callable[[int, int], Row], caller: Identity
@@ -71,7 +76,19 @@ class Catalogue:
         if config is None:
             raise ApiError(400, {"detail": f"prod_config not found: {printable(given['prod_config'])}"})
         body = body_of(data, config)
-        return await self._database.run(self._operations.create, lambda: body, caller), True
+        try:
+            return await self._database.run(self._operations.create, lambda: body, caller), True
+        except _Known as exc:
+            return exc.row, False
+
+    def _prepare(self, connection: Connection, attempt: Attempt) -> None:
+        if not attempt.errors:
+            keys = _key(attempt.values["overrides"])
+            self._store.claim_entry(connection, keys)
+            if (row := self._store.of_catalogue(connection, keys)) is not None:
+                raise _Known(row)
+        if self._rules is not None:
+            self._rules(connection, attempt)
 
 
 def _key(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,7 +100,8 @@ def _key(overrides: Mapping[str, Any]) -> dict[str, Any]:
         400: there are none.
     """
     for names in (("public_catalog_issue",), ("public_catalog_csv_path", "public_catalog_row_key")):
-        if all(overrides.get(name) not in (None, "") for name in names):
-            return {name: overrides[name] for name in names}
+        values = {name: overrides.get(name) for name in names}
+        if all(isinstance(each, int | str) and each != "" and not isinstance(each, bool) for each in values.values()):
+            return values
     detail = "public_catalog_issue, or public_catalog_csv_path and public_catalog_row_key, is required"
     raise ApiError(400, {"detail": detail})

@@ -1,8 +1,6 @@
 """Data sets: composition of locked tags, blocks, files (contract 5.4, decision 22)."""
 
-import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -10,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sluice_core.auth import Identity
-from sluice_core.database import Database, DatabaseAway
+from sluice_core.database import Database
 from sluice_core.rest import ApiError, Attempt, Resource
 from sluice_core.rest.errors import not_found
 from sluice_pcs.events import Events
@@ -18,6 +16,7 @@ from sluice_pcs.kinds import KINDS
 from sluice_pcs.service import names
 from sluice_pcs.service.rights import claim
 from sluice_pcs.store.datasets import DatasetStore, Report
+from sluice_pcs.store.editions import EditionStore
 
 __all__ = ["FILES_PER_BLOCK", "MOST_BYTES", "MOST_FILES", "Datasets"]
 
@@ -30,7 +29,6 @@ MOST_FILES = 10_000_000
 MOST_BYTES = 2**53
 MOST_BLOCK_BYTES = 2**63 - 1
 LONGEST_DID = 300
-TIDY = 3600.0
 
 
 class Datasets:
@@ -38,12 +36,23 @@ class Datasets:
 
     Parameters
     ----------
+    configs
+        The resource of physics configurations, read by label.
     require_locked
         Refuse drafts in a data set.
     """
 
-    def __init__(self, database: Database, resource: Resource, events: Events, *, require_locked: bool = True) -> None:
+    def __init__(
+        self,
+        database: Database,
+        resource: Resource,
+        configs: Resource,
+        events: Events,
+        *,
+        require_locked: bool = True,
+    ) -> None:
         self._database = database
+        self._editions = EditionStore(configs)
         self._events = events
         self._require_locked = require_locked
         self.store = DatasetStore(resource)
@@ -172,26 +181,23 @@ class Datasets:
             404.
         """
         parsed = names.parse(text)
-        scope = text.rpartition(":")[0]
+        scope, _, name = text.rpartition(":")
 
         def work(connection: Connection) -> Row | None:
             row = self.store.find(connection, parsed.base, min(parsed.block or 1, 2**31 - 1))
             return row if row is not None and scope in ("", row["scope"]) else None
 
-        row: Row | None = await self._database.run(self._database.read, work)
+        row: Row | None = None
+        # Suffixes in another order, or twice, name nothing.
+        if parsed.written == name and "\x00" not in text:
+            row = await self._database.run(self._database.read, work)
         if row is None:
             raise ApiError(404, {"detail": "No dataset has this DID."})
         return row
 
-    async def tidy_regularly(self, age: timedelta) -> None:
-        """Forget old reports of files, for ever."""
-        while True:
-            # What fails now, the next round does.
-            with suppress(DatabaseAway):
-                await self._database.run(
-                    self._database.transact, lambda connection: self.store.forget_reports(connection, age)
-                )
-            await asyncio.sleep(TIDY)
+    def forget(self, age: timedelta) -> int:
+        """Delete some of the reports of files that are older; return how many."""
+        return self._database.transact(lambda connection: self.store.forget_reports(connection, age))
 
     def _prepare(self, connection: Connection, attempt: Attempt) -> None:
         claim(connection, attempt)
@@ -213,7 +219,16 @@ class Datasets:
             errors["did"] = [f"Ensure this field has no more than {LONGEST_DID} characters."]
         elif not self.store.claim_name(connection, name):
             raise ApiError(409, {"detail": f"Dataset {name} exists already."})
-        values.update(dataset_name=name, did=did)
+        if not errors:
+            values.update(dataset_name=name, did=did, physics_config=self._config(connection, values))
+
+    def _config(self, connection: Connection, values: Mapping[str, Any]) -> int | None:
+        """Return the id of the physics configuration that a new data set is an edition of (contract 10.3)."""
+        key, new = self._editions.config_of(connection, values)
+        if new and key is not None:
+            label = self._editions.label_of(connection, key)
+            self._events.say(connection, "physics-config", "created", label, self._editions.get(connection, label))
+        return key
 
     def _labels(self, connection: Connection, values: Mapping[str, Any], errors: dict[str, list[str]]) -> list[str]:
         """Return the labels of the tags, and note the ones that do not exist, or else the first that is a draft."""

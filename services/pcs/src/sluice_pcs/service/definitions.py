@@ -23,6 +23,7 @@ Definition = dict[str, Any]
 CAMPAIGN = "26.02.0"
 # Far more than a form has.
 MOST = 200
+LONGEST_NAME = 200
 ANY_JSON = Json("defs")
 
 TYPES: Mapping[str, tuple[type, ...]] = {
@@ -155,7 +156,8 @@ def _read(raw: Any) -> list[Definition]:
     found: dict[str, Definition] = {}
     for at, each in enumerate(raw):
         name = each.get("name") if isinstance(each, dict) else None
-        if not isinstance(name, str) or not (name := name.strip()) or not _is_sound(each):
+        name = name.strip() if isinstance(name, str) else ""
+        if not 0 < len(name) <= LONGEST_NAME or not _is_sound(each):
             raise _refused(f"Invalid param def at index {at}")
         if name in found:
             raise _refused(f"Duplicate param name: {name}")
@@ -177,7 +179,7 @@ def _is_sound(definition: Definition) -> bool:
         and isinstance(choices, list)
         and all(isinstance(each, str) for each in choices)
         and isinstance(where, list)
-        and all(isinstance(each, int) for each in where)
+        and all(type(each) is int and 1 <= each <= 9 for each in where)
     )
 
 

@@ -1,7 +1,8 @@
 """What production managers do to many data sets at once, and data sets that come from outside (contract 10.2)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 from uuid import uuid4
 
@@ -9,32 +10,36 @@ from sqlalchemy import Connection
 
 from sluice_core.auth import Identity
 from sluice_core.database import Database
-from sluice_core.rest import ApiError
+from sluice_core.rest import ApiError, Attempt, Resource
 from sluice_core.rest.operations import Operations
 from sluice_pcs.events import Events
 from sluice_pcs.kinds import KINDS
+from sluice_pcs.service.datasets import Datasets
 from sluice_pcs.service.rights import insist_on_own
-from sluice_pcs.store.datasets import DatasetStore
+from sluice_pcs.store.editions import EditionStore
 
-__all__ = ["Intake"]
+__all__ = ["Intake", "Requestors"]
 
 Row = dict[str, Any]
 Change = Callable[[Row], tuple[Row, Row] | None]
 
 
+class _Known(Exception):
+    """Somebody else has taken in the same place meanwhile."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__()
+        self.row = row
+
+
 class Intake:
-    """Bulk changes, each with a comment and a history in the metadata; and data sets known by where their files are.
+    """Bulk changes, each with a comment and a history in the metadata; and data sets known by where their files are."""
 
-    Parameters
-    ----------
-    operations
-        On the resource of data sets, with its rules.
-    """
-
-    def __init__(self, database: Database, store: DatasetStore, operations: Operations, events: Events) -> None:
+    def __init__(self, database: Database, datasets: Datasets, events: Events, zone: tzinfo) -> None:
         self._database = database
-        self._store = store
-        self._operations = operations
+        self._store = datasets.store
+        self._rules = datasets.resource.prepare
+        self._operations = Operations(replace(datasets.resource, prepare=self._prepare), database, zone)
         self._events = events
 
     async def propagate(
@@ -118,7 +123,19 @@ class Intake:
             "metadata": {"stage": given["stage"], "source": {"kind": kind, "location": place}},
             "created_by": caller.subject,
         }
-        return await self._database.run(self._operations.create, lambda: body, caller), True
+        try:
+            return await self._database.run(self._operations.create, lambda: body, caller), True
+        except _Known as exc:
+            return exc.row, False
+
+    def _prepare(self, connection: Connection, attempt: Attempt) -> None:
+        if not attempt.errors:
+            source = attempt.values["metadata"]["source"]
+            self._store.claim_place(connection, source["kind"], source["location"])
+            if (row := self._store.at(connection, source["kind"], source["location"])) is not None:
+                raise _Known(row)
+        if self._rules is not None:
+            self._rules(connection, attempt)
 
     async def _change(self, what: str, changes: Mapping[str, Change], comment: str, caller: Identity) -> dict[str, Any]:
         log = str(uuid4())
@@ -140,8 +157,7 @@ class Intake:
                     found["unchanged"].append(name)
                     continue
                 values, said = new
-                at = datetime.now(UTC).isoformat()
-                entry = {**said, "comment": comment, "changed_by": caller.subject, "changed_at": at, "log_id": log}
+                entry = {**said, **_signed(comment, caller, log)}
                 self._store.change(connection, name, {**values, "metadata": _with(row["metadata"], what, entry)})
                 found["changed"].append(name)
                 self._events.say(connection, "dataset", "updated", name, self._store.find(connection, name, 1))
@@ -149,6 +165,46 @@ class Intake:
 
         report: dict[str, Any] = await self._database.run(self._database.transact, work)
         return report
+
+
+class Requestors:
+    """Who asked for physics configurations (contract 10.3)."""
+
+    def __init__(self, database: Database, configs: Resource, events: Events) -> None:
+        self._database = database
+        self._store = EditionStore(configs)
+        self._events = events
+
+    async def replace(self, entries: Mapping[str, Sequence[str]], comment: str, caller: Identity) -> dict[str, Any]:
+        """Say who asked for configurations, by their labels."""
+        log = str(uuid4())
+
+        def work(connection: Connection) -> dict[str, Any]:
+            found: dict[str, Any] = {"changed": [], "unchanged": [], "unknown": []}
+            for label in sorted(entries):
+                row = self._store.get(connection, label, lock=True)
+                if row is None:
+                    found["unknown"].append(label)
+                    continue
+                wanted = list(entries[label])
+                if row["requestors"] == wanted:
+                    found["unchanged"].append(label)
+                    continue
+                entry = {"requestors": wanted, "previous": row["requestors"], **_signed(comment, caller, log)}
+                values = {"requestors": wanted, "metadata": _with(row["metadata"], "requestors", entry)}
+                row = self._store.put(connection, label, values)
+                self._events.say(connection, "physics-config", "updated", label, row)
+                found["changed"].append(label)
+            return {**found, "log_id": log}
+
+        report: dict[str, Any] = await self._database.run(self._database.transact, work)
+        return report
+
+
+def _signed(comment: str, caller: Identity, log: str) -> Row:
+    """Return what each line of a history has."""
+    at = datetime.now(UTC).isoformat()
+    return {"comment": comment, "changed_by": caller.subject, "changed_at": at, "log_id": log}
 
 
 def _with(metadata: Any, what: str, entry: Row) -> Row:

@@ -28,6 +28,12 @@ class Parsed(NamedTuple):
     attempt: int = 1
     block: int | None = None
 
+    @property
+    def written(self) -> str:
+        """The name as it is written: attempt, then block."""
+        attempt = f".try{self.attempt}" if self.attempt > 1 else ""
+        return f"{self.base}{attempt}{'' if self.block is None else f'.b{self.block}'}"
+
 
 def compose(scope: str, version: str, config: str, labels: Sequence[str], sample: str = "") -> str:
     """Return the composed name: scope, detector, labels of the tags, sample."""

@@ -1,9 +1,9 @@
 """What was submitted for production tasks: attempts, and what is asked of JEDI (contract 10.4, 10.7)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -21,6 +21,10 @@ __all__ = ["Submissions"]
 Row = dict[str, Any]
 
 LARGEST = 2**63 - 1
+# Snapshot of an attempt that nobody could submit.
+FAILED = "submit_failed"
+# What JEDI has is neither a draft nor ready.
+RECORDED = ("completed", "failed", "submitted")
 RESIDUAL = Json("residual", null=True)
 
 
@@ -53,30 +57,123 @@ class Submissions:
                 said = f"Already submitted as jediTaskID {known}." if known else "Already handed over for submission."
                 raise ApiError(409, {"detail": said})
             insist_on_way(task["status"], "submitted")
-            found = self._tasks.composition(connection, task)
-            number = len(self._store.attempts(connection, task["id"])) + 1
-            text = _attempt_name(found.dataset["dataset_name"], number)
-            spec = complete(partial(artifacts.evgen, found, text, number))
             if dry_run:
-                return {"dry_run": True, "panda_task_name": text, "spec": spec}
-            attempt = self._store.add_attempt(
-                connection,
-                {"prod_task": task["id"], "try_number": number, "task_name": text, "status_snapshot": "queued"},
-            )
-            wanted = {
-                "msg_type": "submit_evgen_task",
-                "namespace": "prodops",
-                "task_name": task["name"],
-                "panda_tasks_id": attempt["id"],
-                "panda_task_name": text,
-                "owner": task["created_by"],
-                "residual": False,
-                "spec": spec,
-            }
-            self._events.say(connection, "task", "submission-wanted", task["name"], wanted)
+                return self._next(connection, task).shown()
+            self._hand_over(connection, task, self._next(connection, task))
             return self._tasks.put(connection, task, {"status": "submitted"}, "submitted")
 
         return await self._tasks.change(name, caller, work)
+
+    async def preview(self, name: str) -> Row:
+        """Say how much of a task is missing, or why nobody can say.
+
+        Raises
+        ------
+        ApiError
+            404, 409: no task, or several, are called so.
+        """
+        return await self._tasks.look(name, self._preview)
+
+    async def rerun(self, name: str, caller: Identity | None, *, residual: bool = False) -> Row:
+        """Hand a task that was submitted over once more: the next attempt.
+
+        Parameters
+        ----------
+        residual
+            Only what attempts before have not made.
+
+        Raises
+        ------
+        ApiError
+            404; 403: somebody else's task; 409: it was never submitted, or an attempt is on its way, or nothing is
+            missing; 400: something is missing for a submission.
+        """
+
+        def work(connection: Connection, task: Row) -> Row:
+            attempts = self._store.attempts(connection, task["id"])
+            if not attempts or task["status"] in ("draft", "ready"):
+                raise ApiError(409, {"detail": f"Task {task['name']} is {task['status']}: submit it."})
+            if attempts[-1]["jedi_task_id"] is None and attempts[-1]["status_snapshot"] != FAILED:
+                raise ApiError(409, {"detail": f"{attempts[-1]['task_name']} waits for its submission."})
+            if residual and (refusal := self._preview(connection, task).get("refusal")):
+                raise ApiError(409, {"detail": refusal})
+            attempt = self._hand_over(connection, task, self._next(connection, task, residual=residual))
+            self._tasks.put(connection, task, {"status": "submitted"}, "submitted")
+            return {
+                "queued": True,
+                "operation": "rerun_residual" if residual else "rerun_entire_task",
+                "panda_tasks_id": attempt["id"],
+                "panda_task_name": attempt["task_name"],
+            }
+
+        return await self._tasks.change(name, caller, work)
+
+    async def add_outputs(self, name: str, did: str, files: Sequence[str], caller: Identity | None) -> Row:
+        """Record files that a task has made; those that are known already change nothing.
+
+        Raises
+        ------
+        ApiError
+            404; 403: somebody else's task; 400: it does not write into this data set.
+        """
+
+        def work(connection: Connection, task: Row) -> Row:
+            if did not in task["output_dataset_dids"]:
+                raise ApiError(400, {"detail": f"No output of this task: {printable(did)}"})
+            added = self._store.add_outputs(connection, task["id"], did, files)
+            if added:
+                event = {"task_name": task["name"], "did": did, "added": added}
+                self._events.say(connection, "task", "outputs-recorded", task["name"], event)
+            return {"did": did, "added": added}
+
+        return await self._tasks.change(name, caller, work)
+
+    def _preview(self, connection: Connection, task: Row) -> Row:
+        found = self._tasks.composition(connection, task)
+        outputs = self._store.outputs(connection, task["id"])
+        try:
+            every = artifacts.evgen(found, "", 1)["nJobs"]
+            missing = artifacts.evgen(found, "", 1, outputs)["nJobs"]
+        except artifacts.Incomplete as exc:
+            return {"refusal": printable(str(exc))}
+        dids = self._store.output_dids(connection, task["id"])
+        return {"rows_total": every, "rows_residual": missing, "checked_dids": dids}
+
+    def _next(self, connection: Connection, task: Row, *, residual: bool = False) -> "_Next":
+        """Return what the next attempt of a task would be."""
+        found = self._tasks.composition(connection, task)
+        number = len(self._store.attempts(connection, task["id"])) + 1
+        name = _attempt_name(found.dataset["dataset_name"], number)
+        outputs = self._store.outputs(connection, task["id"]) if residual else None
+        return _Next(number, name, complete(partial(artifacts.evgen, found, name, number, outputs)))
+
+    def _hand_over(self, connection: Connection, task: Row, following: "_Next") -> Row:
+        """Store an attempt, and ask whoever submits for it."""
+        attempt = self._store.add_attempt(
+            connection,
+            {
+                "prod_task": task["id"],
+                "try_number": following.number,
+                "task_name": following.name,
+                "site": following.spec["site"],
+                "status_snapshot": "queued",
+                "association_source": "submitted",
+                "match_reason": "",
+                # What the task goes back to when nobody can submit it.
+                "metadata": {"status_before": task["status"]},
+            },
+        )
+        message = {
+            "msg_type": "submit_evgen_task",
+            "namespace": "prodops",
+            "task_name": task["name"],
+            "panda_tasks_id": attempt["id"],
+            "panda_task_name": following.name,
+            "owner": task["created_by"],
+            "residual": following.spec["residual"],
+        }
+        self._events.ask(connection, "submission-wanted", message, spec=following.spec)
+        return attempt
 
     async def record(self, name: str, given: Mapping[str, Any], caller: Identity | None) -> Row:
         """Bind a number of JEDI to an attempt of a task.
@@ -93,8 +190,11 @@ class Submissions:
         """
         number = _integer(given.get("jedi_task_id"), "jedi_task_id")
         status = given.get("status", "submitted")
-        if not isinstance(status, str) or status not in TRANSITIONS:
-            raise ApiError(400, {"detail": f"Invalid status. Choose from: {', '.join(sorted(TRANSITIONS))}"})
+        if status not in RECORDED:
+            raise ApiError(400, {"detail": f"Invalid status. Choose from: {', '.join(RECORDED)}"})
+        called = given.get("panda_task_name")
+        if called is not None and not isinstance(called, str):
+            raise ApiError(400, {"detail": "panda_task_name must be a text"})
         try:
             residual = RESIDUAL.parse(given.get("residual"), UTC)
         except FieldError as exc:
@@ -107,10 +207,10 @@ class Submissions:
             known = self._store.submitted_as(connection, number)
             if known is not None and known["prod_task"] != task["id"]:
                 raise ApiError(409, {"detail": f"jediTaskID {number} belongs to another task."})
-            attempt = self._attempt_for(connection, task, known, wanted, given.get("panda_task_name"))
+            attempt, reason = self._attempt_for(connection, task, known, wanted, called)
             if attempt["jedi_task_id"] not in (None, number):
                 raise ApiError(409, {"detail": f"This attempt has jediTaskID {attempt['jedi_task_id']}."})
-            values: Row = {"jedi_task_id": number, "status_snapshot": status}
+            values: Row = {"jedi_task_id": number, "status_snapshot": status, "match_reason": reason}
             if residual is not None:
                 values["metadata"] = {**(attempt["metadata"] or {}), "residual": residual}
             self._store.change_attempt(connection, attempt["id"], values)
@@ -143,9 +243,12 @@ class Submissions:
             assert attempt is not None
             if attempt["jedi_task_id"] is not None:
                 raise ApiError(409, {"detail": f"It was submitted as jediTaskID {attempt['jedi_task_id']}."})
-            values = {"status_snapshot": "submit_failed", "metadata": {"reason": printable(reason)}}
+            known = attempt["metadata"] or {}
+            values = {"status_snapshot": FAILED, "metadata": {**known, "reason": printable(reason)}}
             self._store.change_attempt(connection, number, values)
-            change = {"status": "ready"} if task["status"] == "submitted" and task["panda_task_id"] is None else {}
+            last = self._store.attempts(connection, task["id"])[-1]["id"] == number
+            before = known.get("status_before")
+            change = {"status": before} if last and before and task["status"] == "submitted" else {}
             return self._tasks.put(connection, task, change, "submission-failed")
 
         row: Row = await self._database.run(self._database.transact, work)
@@ -168,7 +271,7 @@ class Submissions:
             if jedi is None or jedi not in known:
                 said = "has no JEDI task." if jedi is None else f"has no JEDI task {jedi}."
                 raise ApiError(409, {"detail": f"Task {task['name']} {said}"})
-            wanted = {
+            message = {
                 "msg_type": "panda_task_operation",
                 "namespace": "prodops",
                 "task_name": task["name"],
@@ -177,28 +280,49 @@ class Submissions:
                 **more,
                 "created_by": caller.subject if caller else task["created_by"],
             }
-            self._events.say(connection, "task", "operation-wanted", task["name"], wanted)
+            self._events.ask(connection, "operation-wanted", message)
             return {"queued": True, "operation": operation, "jedi_task_id": jedi}
 
         return await self._tasks.change(name, caller, work)
 
-    def _attempt_for(self, connection: Connection, task: Row, known: Row | None, wanted: int | None, name: Any) -> Row:
-        """Return the attempt that a number is for: the one named, the one that has it, a free one, a new one."""
+    def _attempt_for(
+        self, connection: Connection, task: Row, known: Row | None, wanted: int | None, name: str | None
+    ) -> tuple[Row, str]:
+        """Return the attempt that a number is for, and why: one named, one that has it, a free one, a new one."""
         attempts = self._store.attempts(connection, task["id"])
         if wanted is not None:
             found = next((each for each in attempts if each["id"] == wanted), None)
             if found is None:
                 raise ApiError(404, {"detail": "No such attempt of this task."})
-            return found
+            return found, "panda_tasks_id"
         if known is not None:
-            return known
+            return known, known["match_reason"]
         free = [each for each in attempts if each["jedi_task_id"] is None and name in (None, each["task_name"])]
-        if free := [each for each in free if each["status_snapshot"] != "submit_failed"]:
-            return free[0]
+        if free := [each for each in free if each["status_snapshot"] != FAILED]:
+            return free[0], "the first without a number" if name is None else "panda_task_name"
         number = len(attempts) + 1
         text = _attempt_name(self._store.dataset(connection, task["dataset"])["dataset_name"], number)
-        values = {"prod_task": task["id"], "try_number": number, "task_name": text, "status_snapshot": "submitted"}
-        return self._store.add_attempt(connection, values)
+        values = {
+            "prod_task": task["id"],
+            "try_number": number,
+            "task_name": text,
+            "site": self._tasks.composition(connection, task).config["panda_site"],
+            "status_snapshot": "submitted",
+            "association_source": "recorded",
+            "match_reason": "",
+        }
+        return self._store.add_attempt(connection, values), "none was waiting"
+
+
+class _Next(NamedTuple):
+    """An attempt that could be made."""
+
+    number: int
+    name: str
+    spec: Row
+
+    def shown(self) -> Row:
+        return {"dry_run": True, "panda_task_name": self.name, "spec": self.spec}
 
 
 def _attempt_name(composed: str, number: int) -> str:

@@ -20,11 +20,13 @@ from sluice_pcs.service.computing import unknown_names
 from sluice_pcs.service.rights import claim, insist_on_own
 from sluice_pcs.store.tasks import TaskStore
 
-__all__ = ["FORMATS", "TRANSITIONS", "Tasks", "complete", "insist_on_way"]
+__all__ = ["FORMATS", "MOST_DIDS", "TRANSITIONS", "VERBS", "Tasks", "complete", "insist_on_way"]
 
 T = TypeVar("T")
 Row = dict[str, Any]
 
+MOST_DIDS = 1000
+VERBS = ("command", "intake", "record-submission", "record-submission-failure")
 FORMATS = ("condor", "panda", "jedi", "evgen", "dump")
 TRANSITIONS: Mapping[str, Sequence[str]] = {
     "draft": ["ready"],
@@ -72,7 +74,7 @@ class Tasks:
             on_change=events.following("task", "name"),
         )
 
-    async def command(self, name: str, fmt: str, *, attempt: int | None = None) -> Any:
+    async def command(self, name: str, fmt: str, *, attempt: int | None = None, residual: bool = False) -> Any:
         """Return a text, or an object, that a task is submitted with; nothing is written.
 
         Parameters
@@ -81,6 +83,8 @@ class Tasks:
             One of `FORMATS`.
         attempt
             Id of the attempt that ``evgen`` is for.
+        residual
+            Only what attempts before have not made.
 
         Raises
         ------
@@ -99,7 +103,8 @@ class Tasks:
                 if row is None or row["prod_task"] != key:
                     raise ApiError(404, {"detail": "No such attempt of this task."})
                 number, text = row["try_number"], row["task_name"]
-            return complete(partial(artifacts.evgen, found, text, number))
+            outputs = self.store.outputs(connection, key) if residual else None
+            return complete(partial(artifacts.evgen, found, text, number, outputs))
 
         return await self._database.run(self._database.read, work)
 
@@ -150,9 +155,8 @@ class Tasks:
 
         def work(connection: Connection, task: Row) -> Row:
             _insist_on_draft(task)
-            known = self.store.locations(connection, dids)
-            if unknown := [did for did in dids if did not in known]:
-                raise ApiError(400, {"detail": f"Unknown dataset: {printable(unknown[0])}"})
+            if unknown := self.unknown(connection, dids):
+                raise ApiError(400, {"detail": unknown})
             return self.put(
                 connection, task, {"overrides": {**(task["overrides"] or {}), "input_dids": list(dids)}}, "updated"
             )
@@ -174,12 +178,22 @@ class Tasks:
         said = attempt.values.get("overrides") or {}
         messages = overrides.complaints(self._configs, said)
         dids = said.get("input_dids", [])
-        if not isinstance(dids, list) or not all(isinstance(each, str) for each in dids):
+        if not isinstance(dids, list) or len(dids) > MOST_DIDS or not all(isinstance(each, str) for each in dids):
             messages.append("input_dids: a list of DIDs is required.")
+        elif unknown := self.unknown(connection, dids):
+            messages.append(f"input_dids: {unknown}")
+        name = attempt.values.get("name")
+        if name is not None and (name in VERBS or not name.strip(".")):
+            attempt.errors.setdefault("name", []).append("This means something else in a path.")
         if not messages:
             messages = [f"{name}: {message}" for name, message in unknown_names(connection, said).items()]
         if messages:
             attempt.errors.setdefault("overrides", []).extend(messages)
+
+    def unknown(self, connection: Connection, dids: Sequence[str]) -> str:
+        """Say which of these DIDs is that of no data set; empty when all are known."""
+        known = self.store.locations(connection, dids) if dids else {}
+        return next((f"Unknown dataset: {printable(did)}" for did in dids if did not in known), "")
 
     # What it is made of
 
@@ -219,6 +233,11 @@ class Tasks:
             found.append("no matched input")
         if config["bg_mixing"] and not composition.background():
             found.append("background mixing is on, and no tag has background parameters")
+        tag = composition.tags["physics"]["parameters"]
+        mine = (str(tag.get("beam_energy_electron", "")), str(tag.get("beam_energy_hadron", "")))
+        said = artifacts.beams(composition.catalogue())
+        if said is not None and all(each.isdigit() for each in mine) and said != mine:
+            found.append(f"catalogue beam {'x'.join(said)} is not that of the physics tag, {'x'.join(mine)}")
         return found
 
     # Common
@@ -238,6 +257,15 @@ class Tasks:
         if row is None:
             raise not_found("ProdTask")
         return row
+
+    async def look(self, name: str, work: Callable[[Connection, Row], T]) -> T:
+        """Look at a task, and what belongs to it."""
+
+        def found(connection: Connection) -> T:
+            return work(connection, self.get(connection, self._resolve(connection, name)))
+
+        answer: T = await self._database.run(self._database.read, found)
+        return answer
 
     async def change(self, name: str, caller: Identity | None, work: Callable[[Connection, Row], T]) -> T:
         """Do something with a task of the caller\'s that nobody else changes meanwhile."""

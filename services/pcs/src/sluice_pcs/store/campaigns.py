@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import Connection, insert, select, text
 
 from sluice_core.rest import Resource
 from sluice_core.rest.store import ResourceStore
@@ -27,10 +27,10 @@ class CampaignStore:
         """Let nobody else change which campaign is the current one until the transaction ends."""
         connection.execute(text("LOCK TABLE campaign IN SHARE ROW EXCLUSIVE MODE"))
 
-    def move(self, connection: Connection, before: str, after: str, but: int) -> None:
-        """Move the campaigns of one part of life to another, but for one of them."""
-        moved = update(campaign).where(campaign.c.lifecycle == before, campaign.c.id != but)
-        connection.execute(moved.values(lifecycle=after, updated_at=func.now()))
+    def move(self, connection: Connection, before: str, after: str, but: int) -> list[Row]:
+        """Move the campaigns of one part of life to another, but for one of them; return them."""
+        query = select(campaign.c.id).where(campaign.c.lifecycle == before, campaign.c.id != but)
+        return [self.put(connection, key, after) for key in connection.execute(query).scalars().all()]
 
     def put(self, connection: Connection, key: int, lifecycle: str) -> Row:
         """Say in which part of its life a campaign is."""

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, bindparam, insert, select, text, update
 
 from sluice_core.rest import Resource
 from sluice_core.rest.store import ResourceStore
+from sluice_core.retention import BATCH, deletion
+from sluice_pcs.store.claims import claim
 from sluice_pcs.tables import dataset, file_report, tags
 
 __all__ = ["DatasetStore", "Report"]
@@ -22,6 +24,7 @@ _FILL = (
     .values(file_count=dataset.c.file_count + bindparam("files"), data_size=dataset.c.data_size + bindparam("bytes"))
     .returning(dataset.c.did, dataset.c.file_count)
 )
+_FORGET = deletion((file_report.c.dataset_name, file_report.c.key), file_report.c.created_at)
 # The first block stands for all: whoever adds a block or files holds it.
 _HOLD = text("SELECT id, blocks FROM dataset WHERE dataset_name = :name AND block_num = 1 FOR NO KEY UPDATE")
 
@@ -53,8 +56,7 @@ class DatasetStore:
 
     def claim_name(self, connection: Connection, name: str) -> bool:
         """Whether no data set has this name; nobody else claims it until the transaction ends."""
-        lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
-        connection.execute(lock, {"name": f"dataset {name}"})
+        claim(connection, "dataset", name)
         return connection.execute(select(dataset.c.id).where(dataset.c.dataset_name == name).limit(1)).first() is None
 
     def hold(self, connection: Connection, name: str) -> int:
@@ -105,9 +107,9 @@ class DatasetStore:
         """Store a report of files with its key."""
         connection.execute(insert(file_report), {"dataset_name": name, "key": key, **report._asdict()})
 
-    def forget_reports(self, connection: Connection, age: timedelta) -> None:
-        """Delete the reports that are older."""
-        connection.execute(delete(file_report).where(file_report.c.created_at < func.now() - age))
+    def forget_reports(self, connection: Connection, age: timedelta) -> int:
+        """Delete some of the reports that are older; return how many."""
+        return connection.execute(_FORGET, {"age": age, "most": BATCH}).rowcount
 
     def blocks(self, connection: Connection, name: str) -> list[Row]:
         """Return all blocks of a data set in their order."""
@@ -127,6 +129,10 @@ class DatasetStore:
         where = (source["kind"].astext == kind, source["location"].astext == place, dataset.c.block_num == 1)
         key = connection.execute(select(dataset.c.id).where(*where).order_by(dataset.c.id).limit(1)).scalar()
         return None if key is None else self._rows.get(connection, key)
+
+    def claim_place(self, connection: Connection, kind: str, place: str) -> None:
+        """Let nobody else take in the data set of a place until the transaction ends."""
+        claim(connection, "place", f"{kind}:{place}")
 
     def labelled(self, connection: Connection, letter: str, label: str) -> int | None:
         """Return the id of a tag by its label."""

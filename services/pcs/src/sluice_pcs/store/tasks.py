@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, or_, select, text, update
+from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from sluice_core.rest import Resource
 from sluice_core.rest.store import ResourceStore
-from sluice_pcs.tables import attempt, campaign, dataset, prod_config, prod_task
+from sluice_pcs.store.claims import claim
+from sluice_pcs.tables import attempt, campaign, dataset, prod_config, prod_task, task_output
 
 __all__ = ["TaskStore"]
 
@@ -99,8 +101,7 @@ class TaskStore:
 
     def claim_number(self, connection: Connection, number: int) -> None:
         """Let nobody else bind a number of JEDI until the transaction ends."""
-        lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
-        connection.execute(lock, {"name": f"jedi {number}"})
+        claim(connection, "jedi", number)
 
     def submitted_as(self, connection: Connection, number: int) -> Row | None:
         """Return the attempt that JEDI knows by a number."""
@@ -120,6 +121,25 @@ class TaskStore:
     def change_attempt(self, connection: Connection, key: int, values: Mapping[str, Any]) -> None:
         """Write columns of an attempt."""
         connection.execute(update(attempt).where(attempt.c.id == key).values(dict(values)))
+
+    def outputs(self, connection: Connection, task: int) -> set[str]:
+        """Return the files that attempts of a task have made, as far as somebody has said so."""
+        return set(connection.execute(select(task_output.c.name).where(task_output.c.prod_task == task)).scalars())
+
+    def output_dids(self, connection: Connection, task: int) -> list[str]:
+        """Return where these files are."""
+        query = select(task_output.c.did).where(task_output.c.prod_task == task)
+        return list(connection.execute(query.distinct().order_by(task_output.c.did)).scalars())
+
+    def add_outputs(self, connection: Connection, task: int, did: str, files: Sequence[str]) -> int:
+        """Store names of files that a task has made; return how many are new."""
+        rows = [{"prod_task": task, "name": name, "did": did} for name in sorted(set(files))]
+        statement = upsert(task_output).on_conflict_do_nothing().returning(task_output.c.name)
+        return len(connection.execute(statement, rows).all())
+
+    def claim_entry(self, connection: Connection, keys: Mapping[str, Any]) -> None:
+        """Let nobody else make the task of an entry of the catalogue until the transaction ends."""
+        claim(connection, "catalogue", sorted(keys.items()))
 
     def of_catalogue(self, connection: Connection, keys: Mapping[str, Any]) -> Row | None:
         """Return the task whose overrides have these values."""

@@ -251,7 +251,12 @@ class Bridge:
         try:
             destination = subjects.outbound_to(message.subject)
             headers = msgspec.json.decode(message.headers.get(HEADERS, "{}"), type=dict[str, str])
-            own = message.headers[ID]
+            if ID in message.headers:
+                own = message.headers[ID]
+            else:
+                # From the outbox of a service: it waits in its queue, also when the broker starts again.
+                own = message.headers["Nats-Msg-Id"]
+                headers["persistent"] = "true"
         except (ValueError, KeyError) as exc:
             raise SendRefused(f"no message for a broker: {exc}") from None
         await broker.send(destination, message.data, {**headers, SLUICE_ID: own})
