@@ -13,7 +13,7 @@ from sluice_core.database import Database
 from sluice_core.rest import ApiError, ForeignKey, Invalid, Resource
 from sluice_core.rest import validate as validation
 from sluice_core.rest.operations import Operations
-from sluice_runs.service.completing import settled_file, slice_names
+from sluice_runs.service.completing import settle, slice_names
 from sluice_runs.service.events import Events
 from sluice_runs.store import batches, repeats
 from sluice_runs.store.files import parents
@@ -260,7 +260,7 @@ class Creation:
             values[relation.column] = target.key
             if self._kind == "stf":
                 values["settled_at"] = None
-                settled_file(connection, None, values)
+                settle(None, values)
             ready.append(_Item(item, values, target.run_id))
         return ready
 
