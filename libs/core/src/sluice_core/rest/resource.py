@@ -226,6 +226,11 @@ class Resource:
         return tuple(each for each in self.fields if each.writable)
 
     @cached_property
+    def plan(self) -> tuple[tuple[Field, str, str, bool], ...]:
+        """Each field with its name and column, and whether clients may set it: worked out once, as batches are long."""
+        return tuple((each, each.name, each.column, each.writable) for each in self.fields)
+
+    @cached_property
     def sorting(self) -> tuple[tuple[Field, bool], ...]:
         """Fields of the order and whether each descends; the last one is the key, so the order is total."""
         known = {**{each.name: each for each in self.hidden}, **self.by_name}
