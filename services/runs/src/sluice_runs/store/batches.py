@@ -1,11 +1,11 @@
 """Many new rows at once. Never commits; whoever opened the connection does."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import BindParameter, Column, Connection, Table, TextClause, bindparam, select, text, tuple_
+from sqlalchemy import BindParameter, Column, Connection, String, Table, TextClause, bindparam, select, text, tuple_
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -38,7 +38,7 @@ def insert_missing(
         return []
     columns = tuple(rows[0])
     make, fill, take = _statements(table, columns, tuple(answer))
-    write = [_json if isinstance(table.c[name].type, JSONB) else _plain for name in columns]
+    write = [_writer(table.c[name]) for name in columns]
     lines = ["\t".join([to(value) for to, value in zip(write, row.values(), strict=True)]) for row in rows]
     # COPY knows no conflicts, hence the table between; it still takes half as long as one statement with all rows.
     connection.execute(make)
@@ -63,12 +63,13 @@ def _statements(table: Table, columns: tuple[str, ...], answer: tuple[str, ...])
     )
 
 
-def _json(value: Any) -> str:
-    return NULL if value is None else escaped(msgspec.json.encode(value).decode())
-
-
-def _plain(value: Any) -> str:
-    return NULL if value is None else escaped(value if isinstance(value, str) else str(value))
+def _writer(column: Column[Any]) -> Callable[[Any], str]:
+    """Return what writes a value of a column in COPY's text form."""
+    if isinstance(column.type, JSONB):
+        return lambda value: NULL if value is None else escaped(msgspec.json.encode(value).decode())
+    if isinstance(column.type, String):
+        return lambda value: NULL if value is None else escaped(value)
+    return lambda value: NULL if value is None else str(value)
 
 
 def matching(columns: Sequence[Column[Any]], keys: Collection[tuple[Any, ...]]) -> Any:
