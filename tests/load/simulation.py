@@ -1,4 +1,4 @@
-"""A whole run at a hundred times its speed: a platform, a broker, and every agent of ``sluice simulate`` on one machine.
+"""A whole run at a hundred times its speed: a platform, a broker and all agents of ``sluice simulate`` on one machine.
 
 What agents cannot do in time they do later, so the targets are that all is done and that counters are the rows.
 """
