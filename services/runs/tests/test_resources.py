@@ -275,6 +275,21 @@ def test_files_are_found_by_their_natural_keys(agent: TestClient, path: str, fil
         assert agent.get(f"/api/{path}/?{one}").json() == [], one
 
 
+def test_a_lookup_by_name_waits_for_no_reader_of_whole_lists(
+    start: Start, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if all of their turns were taken for ever.
+    monkeypatch.setattr("sluice_core.rest.listing.AT_ONCE", 0)
+    client = start()
+    client.headers.update(tokens.header("runs:write"))
+    run = create(client, "runs", {"run_number": 101, "start_time": AT})["run_id"]
+    row = create(client, "stf-files", {"run": run, "stf_filename": "a.stf"})
+    assert client.get("/api/stf-files/?stf_filename=a.stf&status=").json() == [row]
+    assert client.get("/api/stf-files/?stf_filename=b.stf").json() == []
+    assert ids(client, "runs/?run_number=101", "run_id") == [run]
+    assert client.get("/api/runs/?run_number=x").json() == {"run_number": ["A valid integer is required."]}
+
+
 @pytest.mark.parametrize(
     ("query", "parameter"),
     [

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import INET, JSONB
 
 from sluice_core.rest import (
+    Attempt,
     Boolean,
     Change,
     Choice,
@@ -266,11 +267,13 @@ BERTHS = Resource(
 )
 
 
-def abridged(_: sa.Connection, before: dict[str, Any] | None, values: dict[str, Any]) -> dict[str, list[str]]:
+def abridged(_: sa.Connection, attempt: Attempt) -> None:
     """Fill a note in, and refuse one that is `forbidden`."""
-    if before is None and not values["note"]:
-        values["note"] = f"about {values['label_id']}"
-    return {"note": ["This note is forbidden."]} if values.get("note") == "forbidden" else {}
+    values = attempt.values
+    if attempt.before is None and not values.get("note"):
+        values["note"] = f"about {values.get('label_id')}"
+    if values.get("note") == "forbidden":
+        attempt.errors["note"] = ["This note is forbidden."]
 
 
 NOTES = Resource(
@@ -288,7 +291,7 @@ NOTES = Resource(
     filters=("note",),
     lookup=Lookup(("note",), lambda columns: (columns.label_id.desc(),)),
     tagged=True,
-    complete=abridged,
+    prepare=abridged,
 )
 RESOURCES = (PARTS, CRATES, WIDGETS, LABELS, STEPS, JOURNAL, SECRETS, BERTHS, NOTES)
 

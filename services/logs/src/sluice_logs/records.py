@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from sluice_core.database.copying import NULL, escaped, joined, unescaped
 from sluice_core.rest import Invalid
 from sluice_core.rest.body import parse
 from sluice_core.rest.fields import whole_minutes
 from sluice_core.rest.store import WHOLE_OFFSETS
 from sluice_core.rest.validate import created, mapping
-from sluice_logs.escaping import NULL, escaped, joined, unescaped
 from sluice_logs.resources import LOGS
 
 __all__ = ["Reader", "Record", "shown"]

@@ -3,14 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
-from io import BytesIO
 
-import psycopg2.extensions
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, literal, select, text
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError
 
-from sluice_logs.escaping import unescaped
+from sluice_core.database.copying import copy, unescaped
 from sluice_logs.tables import log_count, log_ids, log_input, log_record
 
 __all__ = ["LogStore", "Partitions", "RecordStore"]
@@ -244,43 +241,19 @@ class RecordStore:
         sqlalchemy.exc.DBAPIError
             As PostgreSQL refuses them; with code 22, 23 or 54 for what is in a record.
         """
-        self._copy(COPY.format("log_record"), lines, _counted(lines))
+        # While they are counted, other replicas wait for the locks of the counts no longer than a commit takes.
+        copy(self._connection, COPY.format("log_record"), b"".join(lines), (COUNT_THESE, _counted(lines)))
 
     def copy_missing(self, lines: Sequence[bytes]) -> None:
         """Store records of which some may be there already, by their id and day of arrival; as `copy`."""
         self._connection.exec_driver_sql(INCOMING)
-        self._copy(COPY.format("log_incoming"), lines)
+        copy(self._connection, COPY.format("log_incoming"), b"".join(lines))
         self._connection.execute(TAKE_MISSING)
 
     def new_inputs(self, messages: Sequence[str]) -> set[str]:
         """Note messages of the stream as taken; return those that were not, each of which is the caller's now."""
         new = insert(log_input).from_select(["message"], select(func.unnest(list(messages)))).on_conflict_do_nothing()
         return set(self._connection.execute(new.returning(log_input.c.message)).scalars())
-
-    def _copy(self, statement: str, lines: Sequence[bytes], counted: Sequence[Sequence[object]] = ()) -> None:
-        connection = self._connection
-        driver = connection.connection.driver_connection
-        assert isinstance(driver, psycopg2.extensions.connection)
-        if not driver.autocommit and not connection.in_transaction():
-            # The driver's own cursor tells SQLAlchemy nothing, which would then commit nothing.
-            connection.begin()
-        try:
-            with driver.cursor() as cursor:
-                if counted:
-                    # PostgreSQL takes both as one message, and goes on with the second when the lines have ended: so
-                    # other replicas wait for the locks of the counts no longer than a commit takes.
-                    count = cursor.mogrify(COUNT_THESE, tuple(counted)).decode(driver.encoding)
-                    statement = f"{statement}; {count}"
-                cursor.copy_expert(statement, BytesIO(b"".join(lines)))
-        except psycopg2.Error as exc:
-            gone = bool(driver.closed)
-            if gone:
-                connection.invalidate(exc)
-                # The others in the pool are as old as this one.
-                connection.engine.dispose(close=False)
-            raise DBAPIError.instance(
-                statement, None, exc, psycopg2.Error, connection_invalidated=gone, dialect=connection.dialect
-            ) from exc
 
 
 def _day(name: str) -> date:

@@ -139,7 +139,7 @@ STF_FILES = Resource(
         *_window("created_at"),
     ),
     tagged=True,
-    complete=completing.settled_file,
+    prepare=completing.settled_file,
     description="Super time frame files of a run.",
 )
 
@@ -254,7 +254,7 @@ STAGES = Resource(
     hidden=(DateTime("generated_time"),),
     filters=("workflow", "agent_name", "agent_type", "status", *_window("created_at")),
     tagged=True,
-    complete=completing.staged_workflow,
+    prepare=completing.staged_workflow,
     description="What each agent did with an STF.",
 )
 
@@ -316,7 +316,7 @@ EXECUTIONS = Resource(
         *_window("start_time"),
     ),
     tagged=True,
-    complete=completing.ended_execution,
+    prepare=completing.ended_execution,
     description="Executions of workflows, newest first.",
 )
 
@@ -363,7 +363,7 @@ TF_SLICES = Resource(
     ),
     lookup=Lookup(("run_number", "slice_id"), _wanted_first),
     tagged=True,
-    complete=completing.sliced_file,
+    prepare=completing.sliced_file,
     description="Slices of time frame files, the unit of fast processing.",
 )
 
@@ -387,7 +387,7 @@ RUN_STATES = Resource(
     ),
     filters=("run_number", "phase", "state", "substate", *_window("state_changed_at")),
     tagged=True,
-    complete=stating.stated,
+    prepare=stating.stated,
     description="Where each run stands.",
 )
 

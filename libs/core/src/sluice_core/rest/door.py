@@ -301,8 +301,11 @@ class Door:
 
     async def _list(self, rows: _Rows, request: Request, wanted: Format) -> Reply:
         listing, query = rows.listing, request.query
+        paged = "limit" in query or "offset" in query or wanted == "html"
+        if not paged and (sought := listing.exact(query)) is not None:
+            return Reply(200, await listing.one(*sought))
         where = listing.where(query)
-        if "limit" in query or "offset" in query or wanted == "html":
+        if paged:
             # A person gets a page with links, never a million rows.
             query.setdefault("limit", "100")
             return Reply(200, await self._database.run(listing.limited, query, where, request.url(rows.resource.path)))

@@ -523,13 +523,17 @@ class Ip(Field):
         return {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
 
 
+# Made once, as json.dumps makes one a call where it is told anything. What was parsed holds nothing that holds itself.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False).encode
+
+
 @dataclass(frozen=True)
 class Json(Field):
     """Any JSON value."""
 
     def convert(self, raw: Any, zone: tzinfo) -> Any:
         try:
-            text = json.dumps(raw, ensure_ascii=False, allow_nan=False)
+            text = _encode(raw)
         except (ValueError, TypeError, RecursionError):
             raise FieldError("Value must be valid JSON.") from None
         errors = []

@@ -60,6 +60,8 @@ class Listing:
         self._database = database
         self._zone = zone
         self._turns = asyncio.Semaphore(AT_ONCE)
+        named = [resource.field(each) for each in resource.filters if isinstance(each, str)]
+        self._unique = {each.name: each.column for each in named if each.unique or each.name == resource.key}
 
     def where(self, query: Mapping[str, str]) -> Where:
         """Turn query parameters into conditions; unknown ones and empty ones are ignored.
@@ -83,6 +85,20 @@ class Listing:
         if errors:
             raise Invalid(errors)
         return conditions
+
+    def exact(self, query: Mapping[str, str]) -> tuple[str, Any] | None:
+        """Return column and value where a query has one filter, by which there is one row at the most."""
+        given = [each for each in self.resource.filtering if query.get(each.name)]
+        if len(given) != 1 or (column := self._unique.get(given[0].name)) is None:
+            return None
+        try:
+            return column, given[0].field.filter_value(query[given[0].name], self._zone)
+        except FieldError:
+            return None  # `where` says what is wrong
+
+    async def one(self, column: str, value: Any) -> bytes:
+        """Return the list of the row that `exact` found to be looked for; it waits for no reader of longer ones."""
+        return await self._database.run(self._one, column, value)
 
     async def first(self, where: Where, query: Mapping[str, str]) -> Piece:
         """Return what a list starts with; all of it where the query looks for certain rows."""
@@ -148,6 +164,10 @@ class Listing:
     async def _read(self, read: Callable[..., Piece], *args: Any) -> Piece:
         async with self._turns:
             return await self._database.run(read, *args)
+
+    def _one(self, column: str, value: Any) -> bytes:
+        row = self._database.read(lambda connection: self._store.having(connection, column, value))
+        return msgspec.json.encode([] if row is None else [row])
 
     def _first(self, where: Where) -> Piece:
         def work(connection: Connection) -> Piece:

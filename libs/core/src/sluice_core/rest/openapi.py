@@ -193,6 +193,15 @@ def _list(resource: Resource) -> Node:
     return {"get": read, **({"post": create} if "POST" in resource.on_list else {})}
 
 
+IF_MATCH: Node = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "An `ETag` of the row, several, or `*`; the write is refused where none of them is the row's.",
+}
+
+
 def _detail(resource: Resource) -> Node:
     row = {"200": _json("The row", _ref(resource.model)), **ABSENT}
     kept: Node = {}
@@ -215,5 +224,8 @@ def _detail(resource: Resource) -> Node:
             resource, "delete", f"Delete one {label}", {"204": {"description": "Gone"}, **ABSENT, **kept}, scope=write
         ),
     }
+    if resource.tagged:
+        for method in ("put", "patch", "delete"):
+            found[method]["parameters"] = [IF_MATCH]
     offered = ("parameters", "get", *(each.lower() for each in resource.on_detail))
     return {name: each for name, each in found.items() if name in offered}

@@ -72,8 +72,7 @@ class Operations:
         def work(connection: Connection) -> Row:
             attempt = Attempt("created", caller, None, data)
             self._admit(connection, attempt)
-            values = self._prepare(connection, attempt, parsed, errors)
-            given.values = self._completed(connection, None, values)
+            given.values = self._prepare(connection, attempt, parsed, errors)
             row = self.store.insert(connection, given.values)
             self._insist_on_namespace(caller, row)
             self._insist_on_relations(row, given.values, data)
@@ -136,8 +135,7 @@ class Operations:
             own = self.resource.field(self.resource.key)
             if own.column in values and values.pop(own.column) != before[own.name]:
                 errors.setdefault(own.name, []).append("This field is the key of the row and cannot be changed.")
-            values = self._prepare(connection, attempt, values, errors, key)
-            values = given.values = self._completed(connection, before, values)
+            values = given.values = self._prepare(connection, attempt, values, errors, key)
             row = self.store.update(connection, key, values)
             assert row is not None
             self._insist_on_namespace(caller, row)
@@ -265,14 +263,6 @@ class Operations:
             name = self.resource.key.replace("_", " ")
             return ApiError(400, {"detail": f"There is no {self.resource.label} with this {name}, nor can there be."})
         return not_found(self.resource.model)
-
-    def _completed(self, connection: Connection, before: Row | None, values: dict[str, Any]) -> dict[str, Any]:
-        if self.resource.complete is None:
-            return values
-        values = dict(values)
-        if errors := self.resource.complete(connection, before, values):
-            raise Invalid(self._sorted(dict(errors)))
-        return values
 
     def _changed(self, connection: Connection, change: Change) -> None:
         if self.resource.on_change is not None:

@@ -157,9 +157,6 @@ class Resource:
         Which rows come first when some filters are given together.
     tagged
         One row is answered with an ``ETag``, and writes of it heed ``If-Match``.
-    complete
-        Called in the transaction of each write, before it, with the row as it was (None: a new one) and the columns
-        about to be written, which it may change and add to; returns what it objects to, by field.
     count
         Whether ``?limit=`` answers count unasked (decision 7: not for logs).
     on_list, on_detail
@@ -167,7 +164,8 @@ class Resource:
     admit
         Called in the transaction of each write, before its values are looked at; raises what refuses the write.
     prepare
-        Called once the values of a new or changed row are parsed; see `Attempt`.
+        Called in the transaction of each write of a new or changed row once its values are parsed, also when some are
+        wrong; it may change and add to the columns about to be written, and to what is wrong. See `Attempt`.
     resolve
         Finds the key of a row by what the path says, where that is not the key itself.
     on_change
@@ -197,7 +195,6 @@ class Resource:
     filters: tuple[str | Filter, ...] = ()
     lookup: Lookup | None = None
     tagged: bool = False
-    complete: Callable[[Connection, Row | None, dict[str, Any]], Mapping[str, list[str]]] | None = None
     count: bool = True
     on_list: tuple[str, ...] = ("POST",)
     on_detail: tuple[str, ...] = ("PUT", "PATCH", "DELETE")
@@ -227,6 +224,11 @@ class Resource:
     def writable(self) -> tuple[Field, ...]:
         """What clients may set."""
         return tuple(each for each in self.fields if each.writable)
+
+    @cached_property
+    def plan(self) -> tuple[tuple[Field, str, str, bool], ...]:
+        """Each field with its name and column, and whether clients may set it: worked out once, as batches are long."""
+        return tuple((each, each.name, each.column, each.writable) for each in self.fields)
 
     @cached_property
     def sorting(self) -> tuple[tuple[Field, bool], ...]:

@@ -81,12 +81,17 @@ class ResourceStore:
         self._get = select(*self._columns).where(self._key == bindparam("_key"))
         self._lock = self._get.with_for_update(of=table)
         self._delete = delete(table).where(self._key == bindparam("_key")).returning(*self._columns)
+        self._having = lru_cache(8)(self._build_having)
         self._insert = lru_cache(8)(self._build_insert)
         self._update = lru_cache(256)(self._build_update)
 
     def get(self, connection: Connection, key: Any, *, lock: bool = False) -> Row | None:
         """Return one row; with ``lock`` nobody else changes it until the transaction ends."""
         return self._one(connection, self._lock if lock else self._get, {"_key": key})
+
+    def having(self, connection: Connection, column: str, value: Any) -> Row | None:
+        """Return the row with a value of a column that no two rows share."""
+        return self._one(connection, self._having(column), {"_value": value})
 
     def insert(self, connection: Connection, values: Mapping[str, Any]) -> Row:
         """Store a new row and return it.
@@ -288,6 +293,10 @@ class ResourceStore:
             else:
                 bound[column] = bindparam(column, type_=self.resource.table.c[column].type)
         return bound
+
+    def _build_having(self, column: str) -> Executable:
+        own = self.resource.table.c[column]
+        return select(*self._columns).where(own == bindparam("_value", type_=own.type))
 
     def _build_insert(self, columns: tuple[str, ...]) -> Executable:
         values = {**self._bound(columns), **dict.fromkeys(self._auto, func.now())}

@@ -52,23 +52,23 @@ def _parse(
     values: dict[str, Any] = {}
     errors: dict[str, list[str]] = {}
     form = isinstance(data, Form)
-    for field in resource.fields:
-        if not field.writable:
+    for field, name, column, writable in resource.plan:
+        if not writable:
             if defaults and field.default is not None:
-                values[field.column] = field.initial()
+                values[column] = field.initial()
             continue
-        raw = data.get(field.name, _ABSENT)
+        raw = data.get(name, _ABSENT)
         try:
             if form:
                 raw = _from_form(field, raw, partial)
             if raw is not _ABSENT:
-                values[field.column] = field.parse(raw, zone)
+                values[column] = field.parse(raw, zone)
             elif field.required and not partial:
-                errors[field.name] = [REQUIRED]
+                errors[name] = [REQUIRED]
             elif defaults:
-                values[field.column] = field.initial()
+                values[column] = field.initial()
         except FieldError as exc:
-            errors[field.name] = list(exc.args)
+            errors[name] = list(exc.args)
     return values, errors
 
 

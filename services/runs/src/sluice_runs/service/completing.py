@@ -1,4 +1,4 @@
-"""What follows from what was given, just before a row is written: the ``complete`` of resources."""
+"""What follows from what was given, just before a row is written: the ``prepare`` of resources."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sluice_core.rest import Change
+from sluice_core.rest import Attempt, Change
 from sluice_runs.store.files import parents
 from sluice_runs.store.workflows import generated, regenerate
 
@@ -15,6 +15,7 @@ __all__ = [
     "SETTLED",
     "ended_execution",
     "regenerated_workflow",
+    "settle",
     "settled_file",
     "slice_names",
     "sliced_file",
@@ -32,28 +33,31 @@ LONGEST = 255
 _SLICE = re.compile(r"(.+)_slice_\d+(\.[^.]*)?", re.DOTALL)
 
 
-def settled_file(_connection: Connection, before: Row | None, values: dict[str, Any]) -> Errors:
+def settled_file(_: Connection, attempt: Attempt) -> None:
     """Note when an STF file was done with."""
+    settle(attempt.before, attempt.values)
+
+
+def settle(before: Row | None, values: dict[str, Any]) -> None:
+    """Fill in when an STF file was done with, where its status says that it is, or is not any more."""
     status = values.get("status")
     if status is None or (before is not None and (before["status"] in SETTLED) == (status in SETTLED)):
-        return {}
+        return
     values["settled_at"] = datetime.now(UTC) if status in SETTLED else None
-    return {}
 
 
-def ended_execution(_connection: Connection, before: Row | None, values: dict[str, Any]) -> Errors:
+def ended_execution(_: Connection, attempt: Attempt) -> None:
     """Keep the end of an execution: runners say null for it when they stop one that has ended (swf-clients.md 14)."""
+    before, values = attempt.before, attempt.values
     if before is not None and before["end_time"] is not None and values.get("end_time", ...) is None:
         del values["end_time"]
-    return {}
 
 
-def staged_workflow(connection: Connection, _before: Row | None, values: dict[str, Any]) -> Errors:
+def staged_workflow(connection: Connection, attempt: Attempt) -> None:
     """Take over from its workflow what a stage is ordered by."""
-    if "workflow_id" in values:
+    if "workflow_id" in attempt.values:
         # Of one that does not exist, there is none; then the constraints refuse the row.
-        values["generated_time"] = generated(connection, values["workflow_id"])
-    return {}
+        attempt.values["generated_time"] = generated(connection, attempt.values["workflow_id"])
 
 
 def regenerated_workflow(connection: Connection, change: Change) -> None:
@@ -63,13 +67,16 @@ def regenerated_workflow(connection: Connection, change: Change) -> None:
         regenerate(connection, after["workflow_id"], after["generated_time"])
 
 
-def sliced_file(connection: Connection, before: Row | None, values: dict[str, Any]) -> Errors:
+def sliced_file(connection: Connection, attempt: Attempt) -> None:
     """Bring the two ways to say whose slice it is together (decision 8)."""
+    if attempt.errors:
+        return
+    before, values = attempt.before, attempt.values
     if before is not None:
         values["unanswered"] = False
     given = values.get("fastmon_file")
     known = parents(connection, [given]) if given is not None else {}
-    return slice_names(before, values, known)
+    attempt.errors.update(slice_names(before, values, known))
 
 
 def slice_names(before: Row | None, values: dict[str, Any], known: Mapping[str, str]) -> Errors:

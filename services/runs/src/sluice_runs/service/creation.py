@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,7 +14,7 @@ from sluice_core.database import Database
 from sluice_core.rest import ApiError, ForeignKey, Invalid, Resource
 from sluice_core.rest import validate as validation
 from sluice_core.rest.operations import Operations
-from sluice_runs.service.completing import settled_file, slice_names
+from sluice_runs.service.completing import settle, slice_names
 from sluice_runs.service.events import Events
 from sluice_runs.store import batches, repeats
 from sluice_runs.store.files import parents
@@ -83,6 +84,7 @@ class Creation:
         self.resource = resource
         self._kind = kind
         self._natural = NATURAL[kind]
+        self._names = _taking(self._natural)
         self._do = Operations(resource, database, zone)
         self._database = database
         self._zone = zone
@@ -224,16 +226,16 @@ class Creation:
             if first.setdefault(self._names(item.values), item) is not item:
                 others.append(item)
         rows = [item.values for item in first.values()]
-        answer = [self.resource.key, *self._natural]
+        # A key that PostgreSQL gives comes back; others are known.
+        key = self.resource.key
+        given = not rows or key in rows[0]
+        answer = self._natural if given else (*self._natural, key)
         made = batches.insert_missing(connection, self.resource.table, rows, answer)
-        inserted = {names: own for own, *rest in made for names in [tuple(rest)]}
+        inserted = {names: first[names].values[key] for names in made} if given else {row[:-1]: row[-1] for row in made}
         others += [item for names, item in first.items() if names not in inserted]
         accepted = len(inserted) + self._repeated(connection, others, rejected)
         self._tell(connection, [(first[names].group, own) for names, own in inserted.items()])
         return accepted
-
-    def _names(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple(values[name] for name in self._natural)
 
     def _ready(self, connection: Connection, items: Sequence[_Read], rejected: dict[int, Errors]) -> list[_Item]:
         """Look relations up, complete the values, and leave out what leads nowhere."""
@@ -260,7 +262,7 @@ class Creation:
             values[relation.column] = target.key
             if self._kind == "stf":
                 values["settled_at"] = None
-                settled_file(connection, None, values)
+                settle(None, values)
             ready.append(_Item(item, values, target.run_id))
         return ready
 
@@ -296,6 +298,14 @@ class Creation:
                 some = keys[at : at + TOLD]
                 content = {"count": len(some), "keys": some}
                 self._events.say(connection, self._kind, "batch", where, content, key=f"batch {group}")
+
+
+def _taking(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """Return what takes these values out of a row; as fast as there is, since batches are long."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    (name,) = names
+    return lambda values: (values[name],)
 
 
 def _batch(accepted: int, rejected: Mapping[int, Errors]) -> Batch:

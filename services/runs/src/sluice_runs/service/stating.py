@@ -7,22 +7,23 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
+from sluice_core.rest import Attempt
 from sluice_runs.store.life import BY_CLIENT, Change, Life
 
 __all__ = ["EXECUTION_LENGTH", "said", "stated"]
-
-Row = Mapping[str, Any]
-Errors = dict[str, list[str]]
 
 EXECUTION_LENGTH = 100
 WORDS = ("phase", "state", "substate")
 
 
-def stated(connection: Connection, before: Row | None, values: dict[str, Any]) -> Errors:
-    """Add a client's write to the history of its run; the ``complete`` of run states.
+def stated(connection: Connection, attempt: Attempt) -> None:
+    """Add a client's write to the history of its run; the ``prepare`` of run states.
 
     A row that only messages know of makes room for that of a client, which takes over where the run stands by now.
     """
+    if attempt.errors:
+        return
+    before, values = attempt.before, attempt.values
     metadata = values.get("metadata")
     named = metadata.get("execution_id") if isinstance(metadata, dict) else None
     if isinstance(named, str) and 0 < len(named) <= EXECUTION_LENGTH:
@@ -32,7 +33,7 @@ def stated(connection: Connection, before: Row | None, values: dict[str, Any]) -
         if values.keys() & set(WORDS):
             now = {**before, **values}
             said(life, before["run_number"], values.get("state_changed_at"), {name: now[name] for name in WORDS})
-        return {}
+        return
     number, at = values["run_number"], values["state_changed_at"]
     replaces = life.drop_unregistered(number)
     change = _change(number, at, {name: values[name] for name in WORDS}, "client")
@@ -40,7 +41,6 @@ def stated(connection: Connection, before: Row | None, values: dict[str, Any]) -
     decisive = life.decisive(number) if replaces else None
     if decisive is not None and decisive.change_id != change.change_id:
         values.update({name: getattr(decisive, name) for name in WORDS}, state_changed_at=decisive.at)
-    return {}
 
 
 def said(life: Life, number: int, at: datetime | None, words: Mapping[str, Any], source: str = "client") -> Change:

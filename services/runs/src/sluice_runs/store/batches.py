@@ -1,13 +1,15 @@
 """Many new rows at once. Never commits; whoever opened the connection does."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import BindParameter, Column, Connection, Table, TextClause, bindparam, select, text, tuple_
+from sqlalchemy import BindParameter, Column, Connection, String, Table, TextClause, bindparam, select, text, tuple_
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import JSONB
 
+from sluice_core.database.copying import NULL, copy, escaped
 from sluice_runs.tables import run, stf_file
 
 __all__ = ["Target", "insert_missing", "matching", "runs", "stfs"]
@@ -34,21 +36,40 @@ def insert_missing(
     """
     if not rows:
         return []
-    statement = _insert(table, tuple(rows[0]), tuple(answer))
-    # One parameter, which PostgreSQL takes apart: ten times as fast as a statement for each, and nothing is quoted.
-    found = connection.execute(statement, {"rows": msgspec.json.encode(rows).decode()})
-    return [tuple(row) for row in found]
+    columns = tuple(rows[0])
+    make, fill, take = _statements(table, columns, tuple(answer))
+    write = [_writer(table.c[name]) for name in columns]
+    lines = ["\t".join([to(value) for to, value in zip(write, row.values(), strict=True)]) for row in rows]
+    # COPY knows no conflicts, hence the table between; it still takes half as long as one statement with all rows.
+    connection.execute(make)
+    copy(connection, fill, ("\n".join(lines) + "\n").encode())
+    return [tuple(row) for row in connection.execute(take)]
 
 
 @lru_cache(16)
-def _insert(table: Table, columns: tuple[str, ...], answer: tuple[str, ...]) -> TextClause:
+def _statements(table: Table, columns: tuple[str, ...], answer: tuple[str, ...]) -> tuple[TextClause, str, TextClause]:
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     typed = ", ".join(f'"{name}" {table.c[name].type.compile(dialect)}' for name in columns)
     names = ", ".join(f'"{name}"' for name in columns)
-    return text(
-        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM json_to_recordset(:rows) AS given({typed}) "  # noqa: S608
-        f"ON CONFLICT DO NOTHING RETURNING {', '.join(answer)}"
+    between = f"incoming_{table.name}"
+    return (
+        # It lives as long as the connection, since catalogues would grow with each one; all batches have its columns.
+        text(f"CREATE TEMPORARY TABLE IF NOT EXISTS {between} ({typed}) ON COMMIT DELETE ROWS"),
+        f"COPY {between} ({names}) FROM STDIN",
+        text(
+            f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {between} "  # noqa: S608
+            f"ON CONFLICT DO NOTHING RETURNING {', '.join(answer)}"
+        ),
     )
+
+
+def _writer(column: Column[Any]) -> Callable[[Any], str]:
+    """Return what writes a value of a column in COPY's text form."""
+    if isinstance(column.type, JSONB):
+        return lambda value: NULL if value is None else escaped(msgspec.json.encode(value).decode())
+    if isinstance(column.type, String):
+        return lambda value: NULL if value is None else escaped(value)
+    return lambda value: NULL if value is None else str(value)
 
 
 def matching(columns: Sequence[Column[Any]], keys: Collection[tuple[Any, ...]]) -> Any:
