@@ -84,7 +84,12 @@ async def stream_state(bus: Bus, stream: str) -> StreamState:
 
 @asynccontextmanager
 async def following(
-    bus: Bus, stream: str, after: Callable[[StreamState], int], *, batch: int = 500
+    bus: Bus,
+    stream: str,
+    after: Callable[[StreamState], int] = lambda _: 0,
+    *,
+    newest_of: str = "",
+    batch: int = 500,
 ) -> AsyncIterator[Following]:
     """Read a stream on the connection of now.
 
@@ -94,6 +99,9 @@ async def following(
     ----------
     after
         Says of what there is after which sequence to begin.
+    newest_of
+        Subjects, with wildcards, of which alone is read: first the newest message of each, then all that come; `after`
+        is not asked.
     batch
         Most messages in hand at once.
 
@@ -107,8 +115,11 @@ async def following(
     name = f"follow-{secrets.token_hex(8)}"
     config: dict[str, Any] = {
         "name": name,
-        "deliver_policy": "by_start_sequence",
-        "opt_start_seq": after(state) + 1,
+        **(
+            {"deliver_policy": "last_per_subject", "filter_subject": newest_of}
+            if newest_of
+            else {"deliver_policy": "by_start_sequence", "opt_start_seq": after(state) + 1}
+        ),
         "ack_policy": "none",
         "mem_storage": True,
         "inactive_threshold": FORGOTTEN,
