@@ -15,6 +15,7 @@ from .stomp_client import Spot
 from .work import Nats, Stream, start_bus
 
 Run = Callable[..., Stream]
+OpenDoor = Callable[..., tuple[Stream, Spot]]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def run(make_app: AppMaker, nats: Nats, tokens: Tokens) -> Iterator[Run]:
 
 
 @pytest.fixture
-def open_door(run: Run, tokens: Tokens) -> Callable[..., tuple[Stream, Spot]]:
+def open_door(run: Run, tokens: Tokens) -> OpenDoor:
     """Run the service with its STOMP door open, and with settings of the test's choice."""
 
     def start(**settings: Any) -> tuple[Stream, Spot]:

@@ -163,7 +163,7 @@ class Raw:
             head, end, rest = self._buffer.partition(b"\n\n")
             if end:
                 command, *lines = head.decode().split("\n")
-                headers = dict(line.split(":", 1) for line in reversed(lines))
+                headers = {name: _unescaped(value) for name, value in (line.split(":", 1) for line in reversed(lines))}
                 length = headers.get("content-length")
                 at = rest.find(b"\0") if length is None else int(length)
                 if 0 <= at < len(rest):
@@ -180,3 +180,7 @@ class Raw:
     def close(self) -> None:
         """Hang up."""
         self.socket.close()
+
+
+def _unescaped(text: str) -> str:
+    return text.replace("\\c", ":").replace("\\n", "\n").replace("\\\\", "\\")
