@@ -9,9 +9,9 @@ from sluice_core.testing import StartNats, eventually, servers
 from sluice_core.testing.activemq import PASSWORD, USER, Broker
 from sluice_core.testing.apps import AppMaker
 from sluice_core.testing.serving import serving
+from sluice_core.testing.stomp import Spot
 from sluice_core.testing.tokens import Tokens
 
-from .stomp_client import Spot
 from .work import Nats, Stream, start_bus
 
 Run = Callable[..., Stream]

@@ -10,10 +10,10 @@ from sluice_core import subjects
 from sluice_core.auth import Scope
 from sluice_core.bus import Bus
 from sluice_core.testing import eventually
+from sluice_core.testing.stomp import Agent, Spot
 from sluice_core.testing.tokens import Tokens
 
 from .conftest import OpenDoor
-from .stomp_client import Agent, Spot
 from .work import Nats
 
 CONTROL = "/queue/workflow_control"

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from sluice_core.testing import eventually
-
-from .stomp_client import Spot
+from sluice_core.testing.stomp import Spot
 
 VERSIONS = pytest.mark.parametrize("version", ["1.1", "1.2"])
 

@@ -23,8 +23,10 @@ from sluice_stream.door.door import Door, Place
 from sluice_stream.door.exchange import Rules
 from sluice_stream.door.frames import Limits
 from sluice_stream.door.guard import Guard
+from sluice_stream.door.metrics import DoorMetrics
 from sluice_stream.handlers import letters as letter_doors
 from sluice_stream.handlers import messages as message_doors
+from sluice_stream.handlers import stomp as stomp_door
 from sluice_stream.handlers import stream
 from sluice_stream.inbound import Inbound
 from sluice_stream.intake import Intake
@@ -77,6 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         service.metrics.registry.register(BridgeMetrics(bridge.state))
         service.health.add("bridge", bridge.state.check)
     if door is not None:
+        service.metrics.registry.register(DoorMetrics(door))
         service.health.add("stomp", door.check)
 
     sse = Sse(service, settings)
@@ -108,7 +111,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         package="sluice_stream",
         resources=(SUBSCRIBERS, workflow_messages(runs.exists)),
         endpoints=stream.endpoints(sse, service.auth, settings),
-        routers=(message_doors.router(sender, followed[0]), letter_doors.router(letters)),
+        routers=(
+            message_doors.router(sender, followed[0]),
+            letter_doors.router(letters),
+            stomp_door.router(service.bus, door),
+        ),
         wire=wire,
     )
 

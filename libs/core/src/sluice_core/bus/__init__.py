@@ -4,7 +4,7 @@ from .backoff import Backoff
 from .client import Bus, ConsumerState, PubAck, Stored
 from .consumer import Handle, Poison, Rejected, consume
 from .errors import BusAway, BusError, StreamDiffers, StreamRefused
-from .follow import Following, StreamState, following, stream_state
+from .follow import Following, StreamState, following, stream_state, waiting
 from .message import Message
 from .queue import Queue
 from .streams import (
@@ -72,4 +72,5 @@ __all__ = [
     "following",
     "keep_room",
     "stream_state",
+    "waiting",
 ]

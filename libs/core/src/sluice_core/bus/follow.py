@@ -15,7 +15,7 @@ from .pull import ConsumerGone, Pull
 from .session import ApiError, Session
 from .streams import ensure_consumer
 
-__all__ = ["Following", "StreamState", "following", "stream_state"]
+__all__ = ["Following", "StreamState", "following", "stream_state", "waiting"]
 
 # Seconds that a first connection may take.
 CONNECT = 2.0
@@ -80,6 +80,28 @@ async def stream_state(bus: Bus, stream: str) -> StreamState:
         NATS or the stream is away, or we may not ask.
     """
     return await _state(await bus.session(CONNECT), stream)
+
+
+async def waiting(bus: Bus, stream: str) -> dict[str, int]:
+    """Ask how many messages a stream holds, by their subjects.
+
+    Raises
+    ------
+    BusAway, StreamRefused
+        NATS or the stream is away, or we may not ask.
+    """
+    found: dict[str, int] = {}
+    session = await bus.session(CONNECT)
+    while True:
+        try:
+            # The server tells of 100,000 subjects at once.
+            info = await session.api(f"STREAM.INFO.{stream}", {"subjects_filter": ">", "offset": len(found)})
+        except ApiError as exc:
+            raise BusAway(f"{stream}: {exc}") from exc
+        some = info["state"].get("subjects") or {}
+        found |= some
+        if not some or len(found) >= info.get("total", 0):
+            return found
 
 
 @asynccontextmanager

@@ -37,6 +37,8 @@ class Counts:
     ----------
     delivered, acknowledged, redelivered, expired, parked
         How many.
+    lost
+        Those that the stream did not take for a durable subscription.
     """
 
     delivered: int = 0
@@ -44,6 +46,7 @@ class Counts:
     redelivered: int = 0
     expired: int = 0
     parked: int = 0
+    lost: int = 0
 
 
 @dataclass(eq=False)

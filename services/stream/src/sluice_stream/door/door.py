@@ -18,6 +18,7 @@ from sluice_core.http.server import Listener, PortBusy
 from sluice_stream.bridge.bridge import HEADERS, OUT
 from sluice_stream.door.backlog import Counts
 from sluice_stream.door.connection import Bounds, Connection, Traffic
+from sluice_stream.door.depths import Depths
 from sluice_stream.door.durables import Durables
 from sluice_stream.door.exchange import Exchange, Rules
 from sluice_stream.door.guard import Guard
@@ -113,6 +114,7 @@ class Door:
         self.bounds = bounds
         self.traffic = Traffic()
         self.counts = Counts()
+        self.depths = Depths()
         self.connections: set[Connection] = set()
         self._bus = bus
         self._intake = intake
@@ -165,7 +167,12 @@ class Door:
         self.exchange = self._made()
         stop = asyncio.Event()
         exchange = self.exchange
-        work = exchange.settler.run(), exchange.durables.follow(), exchange.namespaces.run()
+        work = (
+            exchange.settler.run(),
+            exchange.durables.follow(),
+            exchange.namespaces.run(),
+            self.depths.follow(self._bus),
+        )
         async with contextlib.AsyncExitStack() as stack:
             tasks = [asyncio.create_task(each) for each in work]
             stack.push_async_callback(_end, tasks)

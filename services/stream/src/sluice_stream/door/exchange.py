@@ -59,14 +59,11 @@ class Exchange:
 
     Attributes
     ----------
-    lost
-        Messages that a durable subscription did not get because there was no room.
     stalled
         Why what is sent is not stored now; empty when it is.
     """
 
     def __init__(self, bus: Bus, intake: Intake, rules: Rules, durables: Durables, counts: Counts) -> None:
-        self.lost = 0
         self.stalled = ""
         self.counts = counts
         self.durables = durables
@@ -103,7 +100,7 @@ class Exchange:
                 kept.append((at, post.stored(subjects.queued(post.destination, namespace), str(post.id))))
         for at, reason in await self._keep(kept):
             if posts[at].destination.startswith(TOPIC):
-                self.lost += 1
+                self.counts.lost += 1
                 log.warning("a durable subscription loses a message", reason=reason)
             else:
                 reasons[at] = reason
@@ -286,6 +283,11 @@ class Exchange:
     def in_use(self) -> dict[str, tuple[int, int]]:
         """Return of each subject that is read how many read it, and how many messages wait for an ACK."""
         return {subject: (backlog.takers, backlog.out) for subject, backlog in self._backlogs.items()}
+
+    def queues(self) -> list[tuple[str, str | None]]:
+        """Return the queues that are read, and whose part of it."""
+        prefix = f"{subjects.QUEUES}."
+        return [subjects.queued_for(subject) for subject in self._backlogs if subject.startswith(prefix)]
 
     def topics(self) -> dict[str, int]:
         """Return of each topic how many listen."""

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import stomp  # type: ignore[import-untyped]
 
-from sluice_core.testing import eventually
+from sluice_core.testing.waiting import eventually
 
 __all__ = ["Agent", "Heard", "Raw", "Spot"]
 
