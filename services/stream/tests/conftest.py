@@ -4,6 +4,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 
 from sluice_core.testing import StartNats, eventually, servers
 from sluice_core.testing.activemq import PASSWORD, USER, Broker
@@ -13,6 +14,9 @@ from sluice_core.testing.stomp import Spot
 from sluice_core.testing.tokens import Tokens
 
 from .work import Nats, Stream, start_bus
+
+# ./task fuzz
+settings.register_profile("long", max_examples=5000, stateful_step_count=100, deadline=None)
 
 Run = Callable[..., Stream]
 OpenDoor = Callable[..., tuple[Stream, Spot]]

@@ -216,7 +216,7 @@ def test_a_client_id_of_somebody_else_is_not_taken_over(shared_door: Spot, token
         victim.send_surely(topic, "still here")
         assert victim.bodies(1) == ["still here"]
     # Nor may he take the subscription once its client is away.
-    with shared_door._replace(passcode=other).raw(**{"client-id": "victim"}) as raw:
+    with shared_door._replace(passcode=other).raw({"client-id": "victim"}) as raw:
         raw.say("SUBSCRIBE", {"id": "1", "destination": topic, "activemq.subscriptionName": "mine"})
         assert raw.hear()[1]["message"].endswith("is somebody else's")
 

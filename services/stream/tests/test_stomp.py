@@ -232,7 +232,7 @@ def test_heartbeats_go_both_ways_and_a_quiet_connection_lives(spot: Spot, topic:
 
 
 def test_a_client_that_owes_a_heartbeat_is_cut_off(spot: Spot) -> None:
-    with spot.raw(**{"heart-beat": "200,0"}) as raw:
+    with spot.raw({"heart-beat": "200,0"}) as raw:
         raw.socket.settimeout(20)
         began = time.monotonic()
         command, _, _ = raw.hear()

@@ -40,10 +40,10 @@ class Spot(NamedTuple):
             agent.close()
 
     @contextlib.contextmanager
-    def raw(self, **headers: str) -> "Iterator[Raw]":
+    def raw(self, headers: Mapping[str, str] | None = None, *, receive: int = 0) -> "Iterator[Raw]":
         """Connect with bytes of one's own, logged in."""
-        with contextlib.closing(Raw(self)) as raw:
-            raw.login(**headers)
+        with contextlib.closing(Raw(self, receive)) as raw:
+            raw.login(**(headers or {}))
             yield raw
 
 
@@ -132,11 +132,21 @@ class Agent(stomp.ConnectionListener):  # type: ignore[misc]
 
 
 class Raw:
-    """A socket."""
+    """A socket.
 
-    def __init__(self, spot: Spot) -> None:
+    Parameters
+    ----------
+    receive
+        Bytes that the kernel takes for a client that does not read; 0: as many as usual.
+    """
+
+    def __init__(self, spot: Spot, receive: int = 0) -> None:
         self._spot = spot
-        self.socket = socket.create_connection(spot.address, timeout=10)
+        self.socket = socket.socket()
+        self.socket.settimeout(10)
+        if receive:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+        self.socket.connect(spot.address)
         self._buffer = b""
 
     def login(self, **headers: str) -> None:
@@ -176,6 +186,10 @@ class Raw:
             if not data:
                 return "", {}, b""
             self._buffer += data
+
+    def rest(self) -> list[str]:
+        """Read to the end; return the commands of what came."""
+        return list(iter(lambda: self.hear()[0], ""))
 
     def close(self) -> None:
         """Hang up."""

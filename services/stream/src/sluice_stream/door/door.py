@@ -24,6 +24,7 @@ from sluice_stream.door.exchange import Exchange, Rules
 from sluice_stream.door.guard import Guard
 from sluice_stream.door.post import Post
 from sluice_stream.door.protocol import Violation
+from sluice_stream.door.selectors import Selector
 from sluice_stream.intake import SLUICE_ID, Intake
 from sluice_stream.lease import Lease
 from sluice_stream.messages import ID
@@ -183,6 +184,8 @@ class Door:
             await self._first_of(lost, [ready, *tasks])
             if lost.is_set():
                 return
+            # Reads its grammar, which takes a while.
+            await asyncio.to_thread(Selector, "TRUE")
             listeners = [await stack.enter_async_context(self._listening(place)) for place in self._places]
             self.state.ports, self.state.problem = tuple(listeners), ""
             log.info("the STOMP door is open", ports=listeners)
