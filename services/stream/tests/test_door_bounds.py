@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sluice_core.testing import eventually
 from sluice_core.testing.stomp import Raw, Spot
 from sluice_core.testing.tokens import Tokens
+from sluice_stream.door import connection
 
 from .conftest import OpenDoor
 
@@ -181,10 +182,13 @@ def test_what_a_client_sent_before_it_died_is_passed_on(shared_door: Spot, queue
         assert agent.numbers(500) == list(range(500))
 
 
-def test_a_login_that_is_revoked_ends_its_connections(open_door: OpenDoor, tokens: Tokens) -> None:
+def test_a_login_that_counts_no_more_ends_its_connections(
+    open_door: OpenDoor, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "RECHECK", 0.2)
     _, spot = open_door()
     # A token is good for ten seconds more than it says.
-    brief = tokens.header("admin", seconds=-5)["Authorization"].split()[1]
+    brief = tokens.header("admin", seconds=-8)["Authorization"].split()[1]
     with spot._replace(passcode=brief).raw() as raw:
         raw.socket.settimeout(60)
         assert error_of(raw) == "the login counts no more"

@@ -95,21 +95,8 @@ HEADERS = st.fixed_dictionaries(
         "activemq.subscriptionName": st.just("d"),
     },
 )
-COMMANDS = st.sampled_from(
-    [
-        "CONNECT",
-        "STOMP",
-        "SEND",
-        "SUBSCRIBE",
-        "UNSUBSCRIBE",
-        "ACK",
-        "NACK",
-        "DISCONNECT",
-        "BEGIN",
-        "COMMIT",
-        "ABRACADABRA",
-    ]
-)
+ACTIONS = ["SEND", "SUBSCRIBE", "UNSUBSCRIBE", "ACK", "NACK", "DISCONNECT"]
+COMMANDS = st.sampled_from([*ACTIONS, "CONNECT", "STOMP", "BEGIN", "COMMIT", "ABORT", "ABRACADABRA"])
 
 
 class Conversation(RuleBasedStateMachine):
