@@ -15,11 +15,9 @@ import pytest
 import requests
 import stomp  # type: ignore[import-untyped]
 
-from sluice_core import bus as core
-from sluice_core.bus import Bucket, Bus
-from sluice_core.bus.permissions import SERVICES
 from sluice_core.testing import Databases, StartNats, eventually
 from sluice_core.testing.stomp import Agent, Heard, Spot
+from sluice_core.testing.streams import make_streams
 from sluice_core.testing.tokens import Tokens
 from tests.integration.platforms import Serve
 
@@ -54,7 +52,8 @@ class Pair:
 @pytest.fixture
 def pair(tmp_path: Path, databases: Databases, start_nats: StartNats, tokens: Tokens) -> Iterator[Pair]:
     url = start_nats().url()
-    asyncio.run(_prepare(url, tokens))
+    asyncio.run(tokens.publish(url))
+    asyncio.run(make_streams(url))
     with contextlib.ExitStack() as stack:
         database = stack.enter_context(databases.fresh("sluice_stream"))
         serves = []
@@ -73,18 +72,6 @@ def pair(tmp_path: Path, databases: Databases, start_nats: StartNats, tokens: To
         for serve in serves:
             eventually(serve.ready, 30)
         yield Pair(serves, tokens.header("admin")["Authorization"].split()[1])
-
-
-async def _prepare(url: str, tokens: Tokens) -> None:
-    await tokens.publish(url)
-    bus = Bus(url, name="test")
-    await bus.open()
-    try:
-        kept = SERVICES["registry"].keep
-        streams = [each for each in kept if isinstance(each, core.Stream)]
-        await bus.ensure(streams, [each for each in kept if isinstance(each, Bucket)])
-    finally:
-        await bus.close()
 
 
 class Client(threading.Thread):
