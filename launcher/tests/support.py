@@ -78,12 +78,10 @@ class Up:
 
 
 def _any_ports(arguments: tuple[str, ...]) -> list[str]:
-    return [
-        word
-        for option in ("--http", "--https", "--admin", "--nats-port")
-        if option not in arguments
-        for word in (option, "0")
-    ]
+    options = ["--http", "--https", "--admin", "--nats-port"]
+    if "--only" not in arguments or "stream" in arguments:
+        options.append("--stomp")
+    return [word for option in options if option not in arguments for word in (option, "0")]
 
 
 @contextlib.contextmanager

@@ -92,7 +92,7 @@ def test_a_wrong_setting_is_named_by_its_variable_and_never_shown_when_secret(
     assert (ended.returncode, ended.stderr) == (2, f"sluice: {sentence}\n")
 
 
-@pytest.mark.parametrize("option", ["--http", "--https", "--admin", "--nats-port"])
+@pytest.mark.parametrize("option", ["--http", "--https", "--admin", "--nats-port", "--stomp", "--stomp-tls"])
 def test_a_port_that_is_none_is_refused(option: str) -> None:
     ended = sluice("up", option, "70000")
     assert ended.returncode == 2

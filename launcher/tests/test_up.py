@@ -220,7 +220,16 @@ def test_servers_of_others_can_be_used(tmp_path: Path, postgres_server: Postgres
 
 def options(data: Path, **changes: object) -> up.Options:
     given: dict[str, object] = {"data": data, "host": "127.0.0.1", "http": 0, "https": 0, "admin": 0, "nats_port": 0}
-    given |= {"tls_cert": None, "tls_key": None, "postgres": None, "nats": None, "only": (), "as_json": True}
+    given |= {
+        "stomp": 0,
+        "stomp_tls": None,
+        "tls_cert": None,
+        "tls_key": None,
+        "postgres": None,
+        "nats": None,
+        "only": (),
+        "as_json": True,
+    }
     return up.Options(**{**given, **changes})  # type: ignore[arg-type]
 
 
@@ -232,11 +241,13 @@ def _sigterm() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_sigterm")
-@pytest.mark.parametrize("port", ["http", "https", "admin"])
+@pytest.mark.parametrize("port", ["http", "https", "admin", "stomp", "stomp_tls"])
 def test_a_busy_port_is_named_with_its_option(tmp_path: Path, port: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
-        with pytest.raises(Failure, match=rf"port {number} of 127.0.0.1 is in use .* choose another with --{port}"):
+        with pytest.raises(
+            Failure, match=rf"port {number} of 127.0.0.1 is in use .* choose another with --{port.replace('_', '-')} "
+        ):
             up.run(options(tmp_path, **{port: number}))
 
 
@@ -245,6 +256,7 @@ def test_a_busy_port_is_named_with_its_option(tmp_path: Path, port: str) -> None
     ("changes", "sentence"),
     [
         ({"only": ["nobody"]}, "there is no service 'nobody'; installed: logs, pcs, registry, runs, stream"),
+        ({"only": ["registry"]}, "--stomp and --stomp-tls need the service stream"),
         ({"tls_cert": Path("cert.pem")}, "--tls-cert and --tls-key belong together"),
         ({"tls_cert": Path("absent.pem"), "tls_key": Path("absent.pem")}, "absent.pem cannot be read"),
         ({"tls_cert": Path(__file__), "tls_key": Path(__file__)}, "are no certificate and its private key"),

@@ -209,6 +209,14 @@ class Up(_Process):
         return str(self._facts["admin"])
 
     @property
+    def stomp(self) -> tuple[str, int]:
+        """Host and port of the STOMP door."""
+        found = urlsplit(self._facts["stomp"])
+        assert found.hostname is not None
+        assert found.port is not None
+        return found.hostname, found.port
+
+    @property
     def postgres(self) -> str:
         """Host and port of PostgreSQL."""
         return str(self._facts["postgres"])
@@ -225,7 +233,10 @@ class Up(_Process):
 
     def _command(self) -> list[str | Path]:
         command: list[str | Path] = [BIN / "sluice", "up", "--data", self.data]
-        for option, fact in (("--http", "http"), ("--https", "https"), ("--admin", "admin"), ("--nats-port", "nats")):
+        options = {"--http": "http", "--https": "https", "--admin": "admin", "--nats-port": "nats"}
+        if "ACTIVEMQ_HOST" not in self._environment:
+            options["--stomp"] = "stomp"
+        for option, fact in options.items():
             port = urlsplit(self._facts[fact]).port if self.keeps_ports else 0
             command += [option, str(port)]
         return command

@@ -44,9 +44,9 @@ def variables(up: Up) -> dict[str, str]:
 class Process:
     """An agent in a process of its own; what it tells is read by a thread."""
 
-    def __init__(self, environment: dict[str, str], *arguments: str) -> None:
+    def __init__(self, environment: dict[str, str], *arguments: str, script: Path = AGENT) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, AGENT, *arguments],
+            [sys.executable, script, *arguments],
             env=clean_environment(**environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -42,7 +42,20 @@ def up(
     https: Annotated[int, _port("Port of TLS.")] = 8443,
     admin: Annotated[int, _port("Port of readiness and metrics, on 127.0.0.1 only.")] = 8004,
     nats_port: Annotated[int, _port("Port of the nats-server that is started, on 127.0.0.1 only.")] = 4222,
-    host: Annotated[str, typer.Option(help="Address of HTTP and HTTPS.")] = "127.0.0.1",
+    stomp: Annotated[
+        int | None,
+        typer.Option(
+            help="Port where agents find a STOMP broker (default: 61613, and none where ACTIVEMQ_HOST names another "
+            "broker).",
+            min=0,
+            max=65535,
+            show_default=False,
+        ),
+    ] = None,
+    stomp_tls: Annotated[
+        int | None, typer.Option(help="The same with TLS, such as 61612.", min=0, max=65535, show_default=False)
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address of HTTP, HTTPS and STOMP.")] = "127.0.0.1",
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain (PEM) instead of a self-signed one.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
     postgres: Annotated[
@@ -71,6 +84,8 @@ def up(
             https=https,
             admin=admin,
             nats_port=nats_port,
+            stomp=stomp,
+            stomp_tls=stomp_tls,
             tls_cert=tls_cert,
             tls_key=tls_key,
             postgres=postgres,
@@ -129,7 +144,8 @@ def status(data: Data = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json({**facts, **report})
     else:
-        print_table(["what", "where"], [(key, facts[key]) for key in ("http", "https", "admin", "nats", "data")])
+        shown = ("http", "https", "admin", "nats", "stomp", "stomp_tls", "data")
+        print_table(["what", "where"], [(key, facts[key]) for key in shown if key in facts])
         rows = [
             (name, each["status"], "; ".join(f"{k}: {c['detail']}" for k, c in each["checks"].items() if not c["ok"]))
             for name, each in report["services"].items()

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import certifi
 
@@ -12,8 +13,6 @@ from sluice.files import write_whole
 from sluice_core.cli import Failure, data_directory, local
 
 __all__ = ["local_facts", "variables", "write_bundle"]
-
-STOMP_PORT = 61613
 
 
 def local_facts(data: Path | None) -> dict[str, Any]:
@@ -56,15 +55,21 @@ def variables(data: Path | None) -> dict[str, str]:
         "SWF_MONITOR_HTTP_URL": facts["http"],
         "SWF_API_TOKEN": token,
         "REQUESTS_CA_BUNDLE": str(bundle),
-        "ACTIVEMQ_HOST": os.environ.get("ACTIVEMQ_HOST", "127.0.0.1"),
-        "ACTIVEMQ_PORT": os.environ.get("ACTIVEMQ_PORT", str(STOMP_PORT)),
-        "ACTIVEMQ_USE_SSL": os.environ.get("ACTIVEMQ_USE_SSL", "False"),
-        "ACTIVEMQ_USER": os.environ.get("ACTIVEMQ_USER", "admin"),
-        "ACTIVEMQ_PASSWORD": os.environ.get("ACTIVEMQ_PASSWORD", token),
+        **_broker(facts, token),
         "NATS_URL": f"nats://{programs}:{passwords[f'nats {programs}']}@{host}",
         "SLUICE_URL": facts["http"],
         "SLUICE_TOKEN": token,
     }
+
+
+def _broker(facts: dict[str, Any], token: str) -> dict[str, str]:
+    """Return where agents speak STOMP: with the platform itself, else with the broker that this shell knows."""
+    if "stomp" in facts:
+        found = urlsplit(facts["stomp"])
+        known = {"HOST": found.hostname, "PORT": found.port, "USE_SSL": False, "USER": "admin", "PASSWORD": token}
+        return {f"ACTIVEMQ_{name}": str(value) for name, value in known.items()}
+    names = ("HOST", "PORT", "USE_SSL", "USER", "PASSWORD", "SSL_CA_CERTS")
+    return {name: os.environ[name] for name in (f"ACTIVEMQ_{each}" for each in names) if name in os.environ}
 
 
 def write_bundle(certificate: Path, bundle: Path) -> None:

@@ -42,6 +42,9 @@ POOL = 4
 """Connections of each service: all of them share one PostgreSQL with its 100."""
 READY_TIMEOUT = 20.0
 REGISTRY = "registry"
+STREAM = "stream"
+STOMP_PORT = 61613
+SCHEMES = {"stomp": "stomp", "stomp_tls": "stomp+ssl"}
 BUCKETS = (KEYS, TOKENS, REVOKED)
 
 
@@ -55,6 +58,8 @@ class Options:
     https: int
     admin: int
     nats_port: int
+    stomp: int | None
+    stomp_tls: int | None
     tls_cert: Path | None
     tls_key: Path | None
     postgres: str | None
@@ -70,11 +75,19 @@ class Ports:
     http: Listener
     https: Listener
     admin: Listener
+    stomp: Listener | None = None
+    stomp_tls: Listener | None = None
+
+    def stomps(self) -> dict[str, Listener]:
+        """Return those where the stream service is a STOMP broker, by their names in ``up.json``."""
+        found = {"stomp": self.stomp, "stomp_tls": self.stomp_tls}
+        return {name: listener for name, listener in found.items() if listener is not None}
 
     def close(self) -> None:
         """Give all ports back."""
-        for listener in (self.http, self.https, self.admin):
-            listener.close()
+        for listener in (self.http, self.https, self.admin, self.stomp, self.stomp_tls):
+            if listener is not None:
+                listener.close()
 
 
 class Progress:
@@ -111,11 +124,13 @@ def run(options: Options) -> None:
     _check_url("--nats", options.nats, nats_url)
     progress = Progress()
     with DataDirectory(options.data) as data, ExitStack() as stack:
+        _forget_ourselves(data)
         ports = _bind(options)
         stack.callback(ports.close)
         shared = _shared(ports)
         configure_logging(shared.log_level if "SLUICE_LOG_LEVEL" in os.environ else "warning", stream=sys.stderr)
         certificate = _certificate(options, data)
+        stomp = _stomp_settings(ports, certificate)
         postgres = _start_postgres(options, data, stack, progress)
         nats = _start_nats(options, data, stack, progress, services)
         admin_url = postgres.admin_url if postgres else str(options.postgres)
@@ -126,7 +141,8 @@ def run(options: Options) -> None:
                 url = _database(service, admin_url, data)
             bus = _bus_url(service.name, nats, options, data)
             with without_garbage_collection():
-                apps[service.name] = _application(service, url, shared.model_copy(update={"nats_url": SecretStr(bus)}))
+                mine = shared.model_copy(update={"nats_url": SecretStr(bus)})
+                apps[service.name] = _application(service, url, mine, **(stomp if service.name == STREAM else {}))
         children = {"PostgreSQL": postgres, "NATS": nats}
         bus = _bus_url(permissions.ADMIN, nats, options, data)
         up = _Up(options, data, ports, certificate, shared, bus, services, apps, children, progress)
@@ -247,6 +263,7 @@ class _Up:
             "https": self._ports.https.url("https") + prefix,
             "admin": self._ports.admin.url(),
             "nats": f"nats://127.0.0.1:{nats.port}" if nats else _without_password(str(self._options.nats)),
+            **{name: found.url(SCHEMES[name]) for name, found in self._ports.stomps().items()},
             "postgres": f"127.0.0.1:{postgres.port}" if postgres else make_url(str(self._options.postgres)).host,
             "data": str(self._data.path),
             "token_file": str(self._data.admin_token_file),
@@ -269,6 +286,7 @@ class _Up:
             ("  certificate", facts["certificate"]),
             ("Admin", f"{facts['admin']} (/readyz /metrics)"),
             ("NATS", facts["nats"]),
+            *((name.upper().replace("_", " "), facts[name]) for name in self._ports.stomps()),
             ("PostgreSQL", facts["postgres"]),
             ("Data", facts["data"]),
             ("Services", " ".join(facts["services"])),
@@ -299,14 +317,51 @@ def _check_url(option: str, url: str | None, read: Callable[[str], str]) -> None
 
 def _bind(options: Options) -> Ports:
     bound: dict[str, Listener] = {}
+    wanted = {
+        "http": options.http,
+        "https": options.https,
+        "admin": options.admin,
+        "stomp": _stomp_port(options),
+        "stomp-tls": options.stomp_tls,
+    }
     try:
-        for name, port in (("http", options.http), ("https", options.https), ("admin", options.admin)):
-            bound[name] = Listener("127.0.0.1" if name == "admin" else options.host, port)
+        for name, port in wanted.items():
+            if port is not None:
+                bound[name] = Listener("127.0.0.1" if name == "admin" else options.host, port)
     except PortBusy as exc:
         for listener in bound.values():
             listener.close()
         raise Failure(f"{exc}; choose another with --{name} (0: any that is free)") from exc
-    return Ports(**bound)
+    return Ports(**{name.replace("-", "_"): listener for name, listener in bound.items()})
+
+
+def _stomp_port(options: Options) -> int | None:
+    """Return where to be the broker of the agents; None where they have one, or nobody here could be it."""
+    if STREAM not in {service.name for service in chosen(options.only)}:
+        if options.stomp is not None or options.stomp_tls is not None:
+            raise Failure(f"--stomp and --stomp-tls need the service {STREAM}")
+        return None
+    if options.stomp is not None:
+        return options.stomp
+    away = os.environ.get("ACTIVEMQ_HOST") or os.environ.get("SLUICE_STREAM_ACTIVEMQ_HOST")
+    return None if away else STOMP_PORT
+
+
+def _forget_ourselves(data: DataDirectory) -> None:
+    """Take no notice of a broker that is this platform: the shell has read ``sluice env``."""
+    if os.environ.get("ACTIVEMQ_PASSWORD") == data.admin_token_file.read_text(encoding="utf-8").strip():
+        for name in ("HOST", "PORT", "USER", "PASSWORD", "USE_SSL"):
+            os.environ.pop(f"ACTIVEMQ_{name}", None)
+
+
+def _stomp_settings(ports: Ports, certificate: Tls) -> dict[str, Any]:
+    """Return what the stream service is told about its ports; it listens while its turn lasts."""
+    given: dict[str, Any] = {}
+    for name, listener in ports.stomps().items():
+        given |= {f"{name}_port": listener.port, f"{name}_fd": listener.socket.fileno()}
+    if ports.stomp_tls is not None:
+        given |= {"stomp_tls_cert": str(certificate.certificate), "stomp_tls_key": str(certificate.key)}
+    return given
 
 
 def _shared(ports: Ports) -> Shared:
@@ -391,8 +446,8 @@ def _database(service: Installed, admin_url: str, data: DataDirectory) -> str:
     return url
 
 
-def _application(service: Installed, url: str, shared: Shared) -> FastAPI:
-    given: dict[str, Any] = {"database_url": SecretStr(url), "shared": shared}
+def _application(service: Installed, url: str, shared: Shared, **given: Any) -> FastAPI:
+    given |= {"database_url": SecretStr(url), "shared": shared}
     if f"SLUICE_{service.name.upper()}_POOL_SIZE" not in os.environ:
         given["pool_size"] = POOL
     return service.create_app(service.settings(**given))

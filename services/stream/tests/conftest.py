@@ -4,16 +4,22 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 
-from sluice_core.testing import StartNats, eventually
+from sluice_core.testing import StartNats, eventually, servers
 from sluice_core.testing.activemq import PASSWORD, USER, Broker
 from sluice_core.testing.apps import AppMaker
 from sluice_core.testing.serving import serving
+from sluice_core.testing.stomp import Spot
 from sluice_core.testing.tokens import Tokens
 
 from .work import Nats, Stream, start_bus
 
+# ./task fuzz
+settings.register_profile("long", max_examples=5000, stateful_step_count=100, deadline=None)
+
 Run = Callable[..., Stream]
+OpenDoor = Callable[..., tuple[Stream, Spot]]
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +66,47 @@ def run(make_app: AppMaker, nats: Nats, tokens: Tokens) -> Iterator[Run]:
             return stream
 
         yield start
+
+
+@pytest.fixture
+def open_door(run: Run, tokens: Tokens) -> OpenDoor:
+    """Run the service with its STOMP door open, and with settings of the test's choice."""
+
+    def start(**settings: Any) -> tuple[Stream, Spot]:
+        stream = run(**{"stomp_port": 0, "stomp_host": "127.0.0.1", "stomp_lease": "2s", **settings})
+        return stream, at_the_door(stream, tokens)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def shared_door(package: str, service_database: str, tokens: Tokens) -> Iterator[Spot]:
+    """A door that the tests of a module share: each takes destinations and client ids of its own."""
+    with contextlib.ExitStack() as stack:
+        nats = start_bus(lambda authorization="": stack.enter_context(servers.nats(authorization)))
+        app = AppMaker(package, service_database, tokens)(nats_url=nats.url(), stomp_port=0, stomp_host="127.0.0.1")
+        stream = Stream(stack.enter_context(serving(app)), tokens.header("admin"), stack.close)
+        eventually(stream.ready)
+        yield at_the_door(stream, tokens)
+
+
+def at_the_door(stream: Stream, tokens: Tokens) -> Spot:
+    """Return where the door of a service is, once it is open."""
+    port = eventually(stream.stomp_port, 15)
+    return Spot(("127.0.0.1", port), "admin", tokens.header("admin")["Authorization"].split()[1], True)
+
+
+@pytest.fixture(params=["door", "activemq"])
+def spot(request: pytest.FixtureRequest) -> Spot:
+    """The door, and a real ActiveMQ: what agents may expect of both."""
+    if request.param == "door":
+        opened: Spot = request.getfixturevalue("shared_door")
+        return opened
+    there: Broker = request.getfixturevalue("broker")
+    return Spot(there.address, USER, PASSWORD, False)
+
+
+@pytest.fixture
+def queue() -> str:
+    """A queue; the test's own."""
+    return f"/queue/q-{uuid4().hex}"

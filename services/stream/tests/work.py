@@ -147,6 +147,12 @@ class Stream:
         """Wait until the bridge listens to the broker."""
         eventually(lambda: self.bridge().startswith("connected"), 20)
 
+    def stomp_port(self) -> int:
+        """The port of the STOMP door; 0 while it is closed."""
+        checks = self.http.get(f"{self._admin}/readyz", timeout=5).json()["checks"]
+        said = str(checks["stomp"]["detail"])
+        return int(said.removeprefix("listens on ").split(",")[0]) if said.startswith("listens on ") else 0
+
     def metric(self, name: str) -> float | None:
         """Return a metric without labels."""
         text = self.http.get(f"{self._admin}/metrics", timeout=5).text

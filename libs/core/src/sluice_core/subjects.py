@@ -19,6 +19,7 @@ __all__ = [
     "agents_state",
     "audit",
     "dlq",
+    "durable",
     "from_token",
     "heartbeat_in",
     "inbound",
@@ -28,6 +29,8 @@ __all__ = [
     "outbound",
     "outbound_to",
     "pcs",
+    "queued",
+    "queued_for",
     "token",
 ]
 
@@ -40,6 +43,8 @@ MESSAGES_IN = "messages.in"
 OUTBOUND = "outbound"
 OPERATIONS = "/queue/epicprod.ops"
 """Destination of the broker where the operations agent of a production listens."""
+QUEUES = "queues.kept"
+DURABLES = "durables"
 
 _EMPTY = "="
 _ESCAPED = re.compile(r"[^A-Za-z0-9_-]")
@@ -212,6 +217,33 @@ def outbound_to(subject: str) -> str:
         When it is not such a subject.
     """
     return _only_token(OUTBOUND, subject)
+
+
+def queued(queue: str, namespace: str | None = None) -> str:
+    """Subject of a message in a queue such as ``/queue/x``, for those of one namespace alone, or for all."""
+    return f"{QUEUES}.{token(queue)}.{token(namespace or None)}"
+
+
+def queued_for(subject: str) -> tuple[str, str | None]:
+    """Read which queue, and which namespace, a message on a subject ``queues.kept.<queue>.<namespace>`` is for.
+
+    Raises
+    ------
+    ValueError
+        When it is not such a subject.
+    """
+    parts = subject.removeprefix(f"{QUEUES}.").split(".")
+    if not subject.startswith(f"{QUEUES}.") or len(parts) != 2:
+        raise ValueError(f"not {QUEUES}.<queue>.<namespace>: {subject!r}")
+    queue, namespace = map(from_token, parts)
+    if not queue:
+        raise ValueError(f"no name of a queue: {subject!r}")
+    return queue, namespace
+
+
+def durable(key: str) -> str:
+    """Subject of what waits for the durable subscription of this key."""
+    return f"{DURABLES}.{token(key)}"
 
 
 def _only_token(prefix: str, subject: str) -> str:

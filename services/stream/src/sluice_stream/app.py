@@ -2,8 +2,10 @@
 
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +18,15 @@ from sluice_core.service import Service, build
 from sluice_stream.bridge.bridge import Bridge
 from sluice_stream.bridge.broker import Address, Tls
 from sluice_stream.bridge.metrics import BridgeMetrics, IntakeMetrics
+from sluice_stream.door.connection import Bounds
+from sluice_stream.door.door import Door, Place
+from sluice_stream.door.exchange import Rules
+from sluice_stream.door.frames import Limits
+from sluice_stream.door.guard import Guard
+from sluice_stream.door.metrics import DoorMetrics
 from sluice_stream.handlers import letters as letter_doors
 from sluice_stream.handlers import messages as message_doors
+from sluice_stream.handlers import stomp as stomp_door
 from sluice_stream.handlers import stream
 from sluice_stream.inbound import Inbound
 from sluice_stream.intake import Intake
@@ -60,13 +69,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         retention=settings.dead_letter_retention,
         most=settings.dead_letters,
     )
-    sender = Sender(service.bus, intake, followed, has_broker=bool(settings.activemq_host))
+    door = _door(service, settings, intake)
+    has_broker = bool(settings.activemq_host) or door is not None
+    sender = Sender(service.bus, intake, followed, has_broker=has_broker)
     runs = Runs(shared.peer("runs"), shared.service_token)
     service.metrics.registry.register(IntakeMetrics(intake))
     bridge = _bridge(service, settings, intake)
     if bridge is not None:
         service.metrics.registry.register(BridgeMetrics(bridge.state))
         service.health.add("bridge", bridge.state.check)
+    if door is not None:
+        service.metrics.registry.register(DoorMetrics(door))
+        service.health.add("stomp", door.check)
 
     sse = Sse(service, settings)
 
@@ -83,6 +97,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         tasks.spawn("messages of programs", take, graceful=True)
         if bridge is not None:
             tasks.spawn("bridge", bridge.run)
+        if door is not None:
+            tasks.spawn("STOMP door", door.run)
         try:
             async with sse.running():
                 yield
@@ -95,7 +111,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         package="sluice_stream",
         resources=(SUBSCRIBERS, workflow_messages(runs.exists)),
         endpoints=stream.endpoints(sse, service.auth, settings),
-        routers=(message_doors.router(sender, followed[0]), letter_doors.router(letters)),
+        routers=(
+            message_doors.router(sender, followed[0]),
+            letter_doors.router(letters),
+            stomp_door.router(service.bus, door),
+        ),
         wire=wire,
     )
 
@@ -116,13 +136,50 @@ def _bridge(service: Service, settings: Settings, intake: Intake) -> Bridge | No
         settings.activemq_client_id,
         tls,
     )
-    holder = f"{socket.gethostname()}:{os.getpid()}"
     return Bridge(
         service.bus,
         intake,
         address,
         settings.activemq_destinations,
-        Lease(service.bus, "bridge", holder, ttl=int(settings.bridge_lease.total_seconds())),
+        _lease(service, "bridge", settings.bridge_lease),
         pulse_every=settings.pulse_every.total_seconds(),
         pulse_topic=settings.pulse_topic,
     )
+
+
+def _door(service: Service, settings: Settings, intake: Intake) -> Door | None:
+    places: list[Place] = []
+    if settings.stomp_port is not None:
+        places.append(Place(settings.stomp_host, settings.stomp_port, settings.stomp_fd))
+    if settings.stomp_tls_port is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(settings.stomp_tls_cert, settings.stomp_tls_key)
+        places.append(Place(settings.stomp_host, settings.stomp_tls_port, settings.stomp_tls_fd, context))
+    if not places:
+        return None
+    return Door(
+        service.bus,
+        intake,
+        Guard(service.auth),
+        _lease(service, "stomp", settings.stomp_lease),
+        places,
+        rules=Rules(
+            frozenset(settings.activemq_destinations),
+            frozenset(settings.stomp_result_queues),
+            frozenset(settings.stomp_shared_queues),
+        ),
+        bounds=Bounds(
+            Limits(body=settings.stomp_body),
+            settings.stomp_subscriptions,
+            settings.stomp_prefetch,
+            settings.stomp_buffer,
+        ),
+        connections=settings.stomp_connections,
+        durables=settings.stomp_durables,
+        # A bridge brings it to the broker that is configured.
+        outbound=not settings.activemq_host,
+    )
+
+
+def _lease(service: Service, key: str, ttl: timedelta) -> Lease:
+    return Lease(service.bus, key, f"{socket.gethostname()}:{os.getpid()}", ttl=int(ttl.total_seconds()))

@@ -1,4 +1,4 @@
-"""``sluice dlq`` and ``sluice messages``."""
+"""``sluice dlq``, ``sluice messages`` and ``sluice stomp``."""
 
 import json
 import sys
@@ -9,13 +9,14 @@ import typer
 from sluice_core.cli import Api, AsJson, Failure, Refusal, print_json, print_table
 from sluice_stream.tail import tail
 
-__all__ = ["dlq", "messages"]
+__all__ = ["dlq", "messages", "stomp"]
 
 PATH = "/api/dlq/"
 PAGE = 1000
 
 dlq = typer.Typer(help="Dead letters: what could not be processed.", no_args_is_help=True)
 messages = typer.Typer(no_args_is_help=True)
+stomp = typer.Typer(invoke_without_command=True)
 
 Stream = Annotated[str | None, typer.Option(help="Only of this stream.")]
 Reason = Annotated[str | None, typer.Option(help="Only with these words in the reason.")]
@@ -93,6 +94,50 @@ def delete(letters: Annotated[list[str], typer.Argument(help="Ids of letters.")]
 
 
 messages.command()(tail)
+
+
+@stomp.callback()
+def show_stomp(as_json: AsJson = False) -> None:
+    """Show the STOMP door: its clients, its destinations, and what waits there."""
+    with Api.find() as api:
+        found: dict[str, Any] = api.get("/api/stomp/")
+    if as_json:
+        print_json(found)
+        return
+    ports = ", ".join(map(str, found["ports"])) or "none"
+    typer.echo(f"ports: {ports}" if found["active"] else "this process does not have the door; it knows no clients")
+    print_table(
+        ["Client", "User", "From", "Since", "Version", "In", "Out", "Unread", "Listens to"],
+        [
+            (
+                each["client_id"],
+                each["user"],
+                each["address"],
+                each["since"],
+                each["version"],
+                each["received"],
+                each["sent"],
+                each["unread"],
+                " ".join(subscription["destination"] for subscription in each["subscriptions"]),
+            )
+            for each in found["connections"]
+        ],
+    )
+    print_table(
+        ["Destination", "Namespace", "Waiting", "Unacknowledged", "Subscribers"],
+        [
+            (each["destination"], each["namespace"], each["waiting"], each["unacknowledged"], each["subscribers"])
+            for each in found["destinations"]
+        ],
+    )
+    if found["durables"]:
+        print_table(
+            ["Durable of", "Name", "Destination", "Waiting", "Subscribed"],
+            [
+                (each["client_id"], each["name"], each["destination"], each["waiting"], each["subscribed"])
+                for each in found["durables"]
+            ],
+        )
 
 
 @messages.command()

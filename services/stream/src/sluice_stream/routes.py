@@ -1,3 +1,3 @@
 """Paths that this service answers."""
 
-ROUTES = ("/api/messages", "/api/subscribers", "/api/workflow-messages", "/api/dlq")
+ROUTES = ("/api/messages", "/api/subscribers", "/api/workflow-messages", "/api/dlq", "/api/stomp")

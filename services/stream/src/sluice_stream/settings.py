@@ -86,6 +86,48 @@ class Settings(ServiceSettings):
         description="How often a heartbeat goes through the broker and back, to see that the bridge hears; 0: never.",
     )
     pulse_topic: Destination = Field("/topic/sluice.pulse", description="The topic it goes over.")
+    stomp_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port on which this service is a STOMP broker itself; unset: it is none, 0: any that is free. "
+        "Of the processes that may, one is at a time.",
+    )
+    stomp_tls_port: int | None = Field(None, ge=0, le=65535, description="The same with TLS.")
+    stomp_host: str = Field("0.0.0.0", description="Address of both.")  # noqa: S104 - a container's only one
+    stomp_fd: int | None = Field(
+        None, ge=0, description="A listening socket that was inherited, instead of making one on `stomp_port`."
+    )
+    stomp_tls_fd: int | None = Field(None, ge=0, description="The same for `stomp_tls_port`.")
+    stomp_tls_cert: str = Field("", description="PEM file with the certificate chain of the TLS port.")
+    stomp_tls_key: str = Field("", description="PEM file of its key.")
+    stomp_lease: Duration = Field(
+        timedelta(seconds=5),
+        ge=timedelta(seconds=2),
+        le=timedelta(minutes=10),
+        description="How long after the death of a STOMP broker another one waits; whole seconds.",
+    )
+    stomp_connections: int = Field(1000, ge=1, description="Clients of the STOMP broker at once.")
+    stomp_subscriptions: int = Field(100, ge=1, description="Subscriptions of one of them.")
+    stomp_durables: int = Field(200, ge=0, description="Durable subscriptions of all.")
+    stomp_prefetch: int = Field(
+        10,
+        ge=1,
+        le=1000,
+        description="Messages of a queue that one subscription has unacknowledged, where it does not say how many.",
+    )
+    stomp_body: int = Field(2**20, ge=1024, le=4 * 2**20, description="Bytes of one message.")
+    stomp_buffer: int = Field(
+        16 * 2**20, ge=2**20, description="Bytes that wait for a slow client; one that needs more is cut off."
+    )
+    stomp_shared_queues: Annotated[tuple[Destination, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        ("/queue/workflow_control",),
+        description="Queues that agents of several namespaces share; each gets the messages of its own.",
+    )
+    stomp_result_queues: Annotated[tuple[Destination, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        ("/queue/panda.results.fastprocessing",),
+        description="Queues whose messages of the type `slice_result` are recorded too.",
+    )
     message_retention: Duration = Field(
         timedelta(days=90),
         ge=timedelta(0),
@@ -130,6 +172,15 @@ class Settings(ServiceSettings):
             "cookie then, and who has a token needs no browser."
         ),
     )
+
+    @model_validator(mode="after")
+    def _stomp_tls_has_a_certificate(self) -> Self:
+        if self.stomp_tls_port is not None:
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.stomp_tls_cert, self.stomp_tls_key)
+            except (OSError, ValueError) as exc:
+                raise ValueError(f"stomp_tls_port: certificate and key cannot be read: {exc}") from None
+        return self
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:

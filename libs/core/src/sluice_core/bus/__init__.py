@@ -4,12 +4,14 @@ from .backoff import Backoff
 from .client import Bus, ConsumerState, PubAck, Stored
 from .consumer import Handle, Poison, Rejected, consume
 from .errors import BusAway, BusError, StreamDiffers, StreamRefused
-from .follow import Following, StreamState, following, stream_state
+from .follow import Following, StreamState, following, stream_state, waiting
 from .message import Message
+from .queue import Queue
 from .streams import (
     AGENTS,
     AUDIT,
     DLQ,
+    DURABLES,
     HEARTBEATS,
     INBOUND,
     KEYS,
@@ -18,8 +20,10 @@ from .streams import (
     MESSAGES,
     OUTBOUND,
     PCS,
+    QUEUES,
     REVOKED,
     RUNS,
+    SUBSCRIPTIONS,
     TOKENS,
     Bucket,
     Consumer,
@@ -31,6 +35,7 @@ __all__ = [
     "AGENTS",
     "AUDIT",
     "DLQ",
+    "DURABLES",
     "HEARTBEATS",
     "INBOUND",
     "KEYS",
@@ -39,8 +44,10 @@ __all__ = [
     "MESSAGES",
     "OUTBOUND",
     "PCS",
+    "QUEUES",
     "REVOKED",
     "RUNS",
+    "SUBSCRIPTIONS",
     "TOKENS",
     "Backoff",
     "Bucket",
@@ -54,6 +61,7 @@ __all__ = [
     "Message",
     "Poison",
     "PubAck",
+    "Queue",
     "Rejected",
     "Stored",
     "Stream",
@@ -64,4 +72,5 @@ __all__ = [
     "following",
     "keep_room",
     "stream_state",
+    "waiting",
 ]

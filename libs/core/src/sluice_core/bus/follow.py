@@ -15,7 +15,7 @@ from .pull import ConsumerGone, Pull
 from .session import ApiError, Session
 from .streams import ensure_consumer
 
-__all__ = ["Following", "StreamState", "following", "stream_state"]
+__all__ = ["Following", "StreamState", "following", "stream_state", "waiting"]
 
 # Seconds that a first connection may take.
 CONNECT = 2.0
@@ -82,9 +82,36 @@ async def stream_state(bus: Bus, stream: str) -> StreamState:
     return await _state(await bus.session(CONNECT), stream)
 
 
+async def waiting(bus: Bus, stream: str) -> dict[str, int]:
+    """Ask how many messages a stream holds, by their subjects.
+
+    Raises
+    ------
+    BusAway, StreamRefused
+        NATS or the stream is away, or we may not ask.
+    """
+    found: dict[str, int] = {}
+    session = await bus.session(CONNECT)
+    while True:
+        try:
+            # The server tells of 100,000 subjects at once.
+            info = await session.api(f"STREAM.INFO.{stream}", {"subjects_filter": ">", "offset": len(found)})
+        except ApiError as exc:
+            raise BusAway(f"{stream}: {exc}") from exc
+        some = info["state"].get("subjects") or {}
+        found |= some
+        if not some or len(found) >= info.get("total", 0):
+            return found
+
+
 @asynccontextmanager
 async def following(
-    bus: Bus, stream: str, after: Callable[[StreamState], int], *, batch: int = 500
+    bus: Bus,
+    stream: str,
+    after: Callable[[StreamState], int] = lambda _: 0,
+    *,
+    newest_of: str = "",
+    batch: int = 500,
 ) -> AsyncIterator[Following]:
     """Read a stream on the connection of now.
 
@@ -94,6 +121,9 @@ async def following(
     ----------
     after
         Says of what there is after which sequence to begin.
+    newest_of
+        Subjects, with wildcards, of which alone is read: first the newest message of each, then all that come; `after`
+        is not asked.
     batch
         Most messages in hand at once.
 
@@ -107,8 +137,11 @@ async def following(
     name = f"follow-{secrets.token_hex(8)}"
     config: dict[str, Any] = {
         "name": name,
-        "deliver_policy": "by_start_sequence",
-        "opt_start_seq": after(state) + 1,
+        **(
+            {"deliver_policy": "last_per_subject", "filter_subject": newest_of}
+            if newest_of
+            else {"deliver_policy": "by_start_sequence", "opt_start_seq": after(state) + 1}
+        ),
         "ack_policy": "none",
         "mem_storage": True,
         "inactive_threshold": FORGOTTEN,

@@ -52,6 +52,16 @@ class Message:
         """It is done."""
         await self._session.publish(self._reply, b"+ACK")
 
+    async def settle(self) -> None:
+        """It is done, and the server has noted it.
+
+        Raises
+        ------
+        BusAway, StreamRefused
+            It may come again.
+        """
+        await self._session.request(self._reply, b"+ACK")
+
     async def nak(self, delay: float = 0.0) -> None:
         """Deliver it again, after so many seconds."""
         await self._session.publish(self._reply, b'-NAK {"delay": %d}' % int(delay * 1e9))

@@ -22,6 +22,7 @@ from .streams import (
     AGENTS,
     AUDIT,
     DLQ,
+    DURABLES,
     HEARTBEATS,
     INBOUND,
     KEYS,
@@ -30,8 +31,10 @@ from .streams import (
     MESSAGES,
     OUTBOUND,
     PCS,
+    QUEUES,
     REVOKED,
     RUNS,
+    SUBSCRIPTIONS,
     TOKENS,
     Bucket,
     Stream,
@@ -63,6 +66,8 @@ class Grant:
         Durable consumers it may make and read, by stream.
     follow
         Streams it may read from any place, with consumers of any name that keep no account of what was read.
+    share
+        Work-queue streams that it may work through with a consumer for each subject, and drop messages of.
     keep
         Streams and buckets it may make and change, and trim when they are its own; see the module's text before you
         add one to another service than the registry.
@@ -74,6 +79,7 @@ class Grant:
     subscribe: Sequence[str] = ()
     consume: Sequence[tuple[str, str]] = ()
     follow: Sequence[str] = ()
+    share: Sequence[str] = ()
     keep: Sequence[Stream | Bucket] = ()
     write: Sequence[Bucket] = ()
 
@@ -90,6 +96,8 @@ SERVICES: Mapping[str, Grant] = {
             MESSAGES,
             OUTBOUND,
             INBOUND,
+            QUEUES,
+            DURABLES,
             RUNS,
             PCS,
             DLQ,
@@ -97,6 +105,7 @@ SERVICES: Mapping[str, Grant] = {
             TOKENS,
             REVOKED,
             LEASES,
+            SUBSCRIPTIONS,
         ),
         write=BUCKETS,
     ),
@@ -111,15 +120,20 @@ SERVICES: Mapping[str, Grant] = {
             "agents.in.heartbeat.>",
             "logs.in.>",
             "logs.accepted",
+            *QUEUES.subjects,
+            *DURABLES.subjects,
         ),
+        # Which namespace an agent is of.
+        subscribe=("agents.heartbeat.*.*",),
         consume=(
             (MESSAGES.name, "stream-recorder"),
             (OUTBOUND.name, "stream-bridge"),
             (INBOUND.name, "stream-inbound"),
             (DLQ.name, "stream-dlq"),
         ),
-        follow=(MESSAGES.name,),
-        write=(LEASES,),
+        follow=(MESSAGES.name, AGENTS.name, SUBSCRIPTIONS.stream),
+        share=(QUEUES.name, DURABLES.name),
+        write=(LEASES, SUBSCRIPTIONS),
     ),
     "runs": Grant(
         publish=("runs.*", "files.*", "workflows.*"), consume=((MESSAGES.name, "runs"), (AGENTS.name, "runs-agents"))
@@ -197,6 +211,12 @@ def _api(grant: Grant) -> Iterator[str]:
         yield f"$JS.API.CONSUMER.INFO.{stream}.*"
         yield f"$JS.API.CONSUMER.DELETE.{stream}.*"
         yield f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*"
+    for stream in grant.share:
+        yield f"$JS.API.CONSUMER.CREATE.{stream}.*.>"
+        yield f"$JS.API.CONSUMER.DELETE.{stream}.*"
+        yield f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*"
+        yield f"$JS.API.STREAM.PURGE.{stream}"
+        yield f"$JS.ACK.{stream}.>"
     for kept in grant.keep:
         name = kept.config()["name"]
         yield f"$JS.API.STREAM.CREATE.{name}"

@@ -14,6 +14,7 @@ __all__ = [
     "AGENTS",
     "AUDIT",
     "DLQ",
+    "DURABLES",
     "HEARTBEATS",
     "INBOUND",
     "KEYS",
@@ -23,8 +24,10 @@ __all__ = [
     "OUTBOUND",
     "PCS",
     "PCS_KINDS",
+    "QUEUES",
     "REVOKED",
     "RUNS",
+    "SUBSCRIPTIONS",
     "TOKENS",
     "Bucket",
     "Consumer",
@@ -246,6 +249,30 @@ OUTBOUND = Stream(
 )
 """Messages on their way to the broker."""
 
+QUEUES = Stream(
+    name="QUEUES",
+    # Three tokens: programs may publish `queues.in.>`, and that is no queue.
+    subjects=("queues.kept.*.*",),
+    retention="workqueue",
+    # At 1 kB half a million commands and results; beyond it the sender learns that nothing takes more.
+    max_bytes=512 * MB,
+    # Long enough for an agent that is started again after the holidays.
+    max_age=30 * DAY,
+)
+"""Messages of the STOMP door's queues, until somebody has acknowledged them."""
+
+DURABLES = Stream(
+    name="DURABLES",
+    subjects=("durables.*",),
+    retention="workqueue",
+    # A subscription that nobody comes back to must not stop anything: it loses its oldest.
+    discard="old",
+    per_subject=100_000,
+    max_bytes=256 * MB,
+    max_age=7 * DAY,
+)
+"""What durable subscriptions of the STOMP door's topics have missed."""
+
 INBOUND = Stream(
     name="INBOUND",
     subjects=("messages.in.>",),
@@ -318,6 +345,9 @@ RUNS = Stream(
 
 REVOKED = Bucket(name="revoked", max_bytes=16 * MB)
 """Revoked tokens by ``jti``, until they expire: 100,000 at 0.15 kB."""
+
+SUBSCRIPTIONS = Bucket(name="subscriptions", max_bytes=4 * MB)
+"""Durable subscriptions of the STOMP door's topics, by a hash of client and name: 0.5 kB each."""
 
 LEASES = Bucket(name="leases", max_bytes=1 * MB)
 """Who does what only one at a time may do: a key for each such task, which expires."""
