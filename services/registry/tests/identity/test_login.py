@@ -347,10 +347,19 @@ def test_guessing_costs_time(door: Door) -> None:
     last = replies[-1]
     assert (last.status_code, last.headers["content-type"]) == (429, "application/problem+json")
     assert 1 <= int(last.headers["retry-after"]) <= 60
+
+    def use_up() -> None:
+        """On a slow machine a try has become free meanwhile."""
+        while log_in(door.client, "ada", "guess").status_code == 401:
+            pass
+
     # The right one has to wait too, by any door; others do not.
+    use_up()
     assert log_in(door.client).status_code == 429
     form, _ = page(door)
+    use_up()
     assert door.client.post(PAGE, data=form).status_code == 429
+    use_up()
     basic = door.client.get("/api/systemagents/", auth=("ada", PASSWORD))
     assert (basic.status_code, basic.json()["detail"].startswith("Request was throttled.")) == (429, True)
     assert int(basic.headers["retry-after"]) >= 1
