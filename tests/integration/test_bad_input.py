@@ -325,7 +325,7 @@ def rows(platform: Up) -> Mapping[str, str]:
         values |= run_rows(client)
         values["letter"] = eventually(lambda: client.get("/api/dlq/").json())[0]["id"]
         values["form"] = "ndjson"
-        values |= {"digit": 1, "tag_number": 1, "other": 2, "did": "group.EIC:x.b1", "type": "e"}
+        values |= {"digit": 1, "tag_number": 1, "other": 2, "did": "group.EIC:x.b1", "type": "e", "label": "pc1"}
         return {key: quote(str(value), safe="") for key, value in values.items()}
 
 

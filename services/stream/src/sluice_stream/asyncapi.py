@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sluice_core.bus import DLQ, INBOUND, MESSAGES, OUTBOUND, Stream
+from sluice_core.bus import DLQ, DURABLES, INBOUND, MESSAGES, OUTBOUND, QUEUES, Stream
 from sluice_core.dlq import REASON, SEQUENCE, STREAM, SUBJECT, TIME, TRUNCATED
 from sluice_stream.bridge.bridge import HEADERS
 from sluice_stream.intake import SLUICE_ID
@@ -50,6 +50,13 @@ def document() -> dict[str, Any]:
                 "parameters": {"namespace": {"description": "A token"}, "name": {"description": "A token"}},
                 "messages": {"heartbeat": {"$ref": "#/components/messages/heartbeat"}},
             },
+            "queued": _channel(
+                QUEUES,
+                "queues.kept.{queue}.{namespace}",
+                "body",
+                {"queue": "A token", "namespace": "A token; `_`: for all"},
+            ),
+            "durable": _channel(DURABLES, "durables.{subscription}", "body", {"subscription": "A token"}),
             "dead": _channel(DLQ, "dlq.{subject}", "dead", {"subject": "Where it was; several tokens"}),
             "broker": {
                 "address": topics[0],
@@ -70,6 +77,10 @@ def document() -> dict[str, Any]:
             "record": _operation("receive", "accepted", "Into `workflow-messages`."),
             "beat": _operation("send", "heartbeats", "Bodies with `agent_name` and `status`."),
             "wait": _operation("send", "outbound", "What is sent by HTTP waits here for the broker."),
+            "queue": _operation(
+                "send", "queued", "What clients of the STOMP door send to a queue, until it is consumed."
+            ),
+            "keepFor": _operation("send", "durable", "What waits for a durable subscription of the STOMP door."),
             "park": _operation("send", "dead", "What nobody can use, with its reason."),
             "keep": _operation("receive", "dead", "For `/api/dlq/`."),
         },
