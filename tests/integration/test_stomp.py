@@ -31,7 +31,7 @@ def environment(platform: Up) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def spot(platform: Up) -> Spot:
-    return Spot(platform.stomp, "admin", platform.token, True)
+    return Spot(platform.stomp, "admin", platform.token)
 
 
 @contextmanager

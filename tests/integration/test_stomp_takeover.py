@@ -39,7 +39,7 @@ class Pair:
                 checks = requests.get(f"{serve.admin}/readyz", timeout=5).json()["checks"]
                 said = checks["stomp"]["detail"]
                 if said.startswith("listens on "):
-                    return serve, Spot(("127.0.0.1", int(said.split()[-1])), "x", self._passcode, True)
+                    return serve, Spot(("127.0.0.1", int(said.split()[-1])), "x", self._passcode)
         return None
 
     def wait(self, timeout: float = 10) -> tuple[Serve, Spot]:

@@ -196,8 +196,8 @@ def main() -> None:
     tokens = Tokens()
     passcode = tokens.header("admin")["Authorization"].split()[1]
     with started() as platform, activemq.here() as broker, start(platform, tokens) as serve:
-        door = Spot(("127.0.0.1", port(serve)), "bench", passcode, True)
-        other = Spot(broker.address, USER, PASSWORD, False) if broker is not None else None
+        door = Spot(("127.0.0.1", port(serve)), "bench", passcode)
+        other = Spot(broker.address, USER, PASSWORD) if broker is not None else None
         if other is None:
             report.doubts.append(activemq.ABSENT)
         measure(report, serve, door, other, given)

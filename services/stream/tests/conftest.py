@@ -93,7 +93,7 @@ def shared_door(package: str, service_database: str, tokens: Tokens) -> Iterator
 def at_the_door(stream: Stream, tokens: Tokens) -> Spot:
     """Return where the door of a service is, once it is open."""
     port = eventually(stream.stomp_port, 15)
-    return Spot(("127.0.0.1", port), "admin", tokens.header("admin")["Authorization"].split()[1], True)
+    return Spot(("127.0.0.1", port), "admin", tokens.header("admin")["Authorization"].split()[1])
 
 
 @pytest.fixture(params=["door", "activemq"])
@@ -103,7 +103,7 @@ def spot(request: pytest.FixtureRequest) -> Spot:
         opened: Spot = request.getfixturevalue("shared_door")
         return opened
     there: Broker = request.getfixturevalue("broker")
-    return Spot(there.address, USER, PASSWORD, False)
+    return Spot(there.address, USER, PASSWORD)
 
 
 @pytest.fixture

@@ -281,3 +281,27 @@ def test_a_bad_selector_is_refused_with_its_reason(shared_door: Spot, topic: str
         answer, headers, _ = raw.hear()
         assert answer == ("ERROR" if text else "RECEIPT")
         assert headers["receipt-id"] == "r"
+
+
+# What ActiveMQ does otherwise
+
+
+def test_a_bare_name_is_a_topic(shared_door: Spot, topic: str) -> None:
+    """ActiveMQ takes no bare name; the sample senders of section 7 write them."""
+    with shared_door.agent() as agent:
+        agent.subscribe(topic)
+        agent.send(topic.removeprefix("/topic/"), "bare")
+        assert agent.bodies(1) == ["bare"]
+        assert agent.heard[0].headers["destination"] == topic
+
+
+def test_the_same_client_id_may_come_again_at_once(shared_door: Spot, topic: str) -> None:
+    """ActiveMQ refuses it as long as it has not noticed that the other one is dead; the door closes that one."""
+    with shared_door.agent("me") as old:
+        old.subscribe(topic)
+        with shared_door.agent("me") as new:
+            new.subscribe(topic)
+            new.send(topic, "x")
+            assert new.bodies(1) == ["x"]
+            assert old.lost.wait(10)
+            assert old.heard == []

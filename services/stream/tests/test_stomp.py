@@ -197,31 +197,6 @@ def test_a_durable_subscription_gets_what_was_said_while_it_was_away(spot: Spot,
             agent.sure(lambda more: agent.connection.unsubscribe("1", headers={**name, **more}))
 
 
-def test_a_bare_name_is_a_topic(spot: Spot, topic: str) -> None:
-    """ActiveMQ takes no bare name; the sample senders of section 7 write them."""
-    if not spot.door:
-        pytest.skip("ActiveMQ takes a bare name for no destination")
-    with spot.agent() as agent:
-        agent.subscribe(topic)
-        agent.send(topic.removeprefix("/topic/"), "bare")
-        assert agent.bodies(1) == ["bare"]
-        assert agent.heard[0].headers["destination"] == topic
-
-
-def test_the_same_client_id_may_come_again_at_once(spot: Spot, topic: str) -> None:
-    """ActiveMQ refuses it as long as it has not noticed that the other one is dead; the door closes that one."""
-    if not spot.door:
-        pytest.skip("ActiveMQ keeps the old connection")
-    with spot.agent("me") as old:
-        old.subscribe(topic)
-        with spot.agent("me") as new:
-            new.subscribe(topic)
-            new.send(topic, "x")
-            assert new.bodies(1) == ["x"]
-            assert old.lost.wait(10)
-            assert old.heard == []
-
-
 def test_heartbeats_go_both_ways_and_a_quiet_connection_lives(spot: Spot, topic: str) -> None:
     with spot.agent(**{"heart-beat": "300,300"}) as agent:
         agent.subscribe(topic)

@@ -5,6 +5,7 @@ import queue
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,7 +52,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-class Agent:
+class Agent(ABC):
     """One agent: a connection to the broker, one to the platform, and a thread that does what messages say.
 
     Parameters
@@ -115,6 +116,7 @@ class Agent:
         self._bus.close()
         self.api.close()
 
+    @abstractmethod
     def handle(self, message: Message) -> None:
         """Do what a message says.
 
@@ -123,7 +125,6 @@ class Agent:
         ApiError, BusAway
             It could not; the message is over all the same.
         """
-        raise NotImplementedError
 
     def send(self, destination: str, message: Message, **headers: str) -> None:
         """Send a message as this agent."""

@@ -28,7 +28,6 @@ class Spot(NamedTuple):
     address: tuple[str, int]
     user: str
     passcode: str
-    door: bool
 
     @contextlib.contextmanager
     def agent(self, client_id: str | None = None, version: str = "1.1", **headers: str) -> "Iterator[Agent]":
